@@ -1,0 +1,1 @@
+"""Captions pictures on the device from one small file: the public names of the package."""
