@@ -1,0 +1,155 @@
+"""Holds what a caller may choose: frozen, checked when made, refusing what it does not know."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Final, TypedDict, TypeVar
+
+from mobile_multimodal.errors import InvalidInputError, did_you_mean
+
+MAX_BEAMS: Final = 16  # the search keeps one key-value cache a beam; 16 is five times what the default model gains from
+MAX_NEW_TOKENS: Final = 1024
+MAX_STOP_STRINGS: Final = 16
+MAX_THREADS: Final = 256
+MAX_DEADLINE_SECONDS: Final = 3600.0
+
+_Settings = TypeVar("_Settings")
+
+
+def check_integer(name: str, value: object, smallest: int, largest: int) -> None:
+    """Refuses anything but an integer between the two bounds; True and False are no integers here."""
+    is_integer = isinstance(value, int) and not isinstance(value, bool)
+    if not is_integer or not smallest <= value <= largest:  # type: ignore[operator]
+        raise InvalidInputError(
+            f"setting {name} is {value!r}, expected an integer from {smallest} to {largest}",
+            f"choose {name} within these bounds",
+        )
+
+
+def check_number(name: str, value: object, smallest: float, largest: float) -> None:
+    """Refuses anything but a finite number between the two bounds."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not is_number or not smallest <= value <= largest:  # type: ignore[operator]
+        raise InvalidInputError(
+            f"setting {name} is {value!r}, expected a number from {smallest:g} to {largest:g}",
+            f"choose {name} within these bounds",
+        )
+
+
+class GenerationOptions(TypedDict, total=False):
+    """The keywords of `generate_caption`, `stream_caption` and `generate_captions`; see GenerationSettings."""
+
+    num_beams: int | None
+    max_new_tokens: int | None
+    length_penalty: float | None
+    temperature: float
+    top_p: float
+    seed: int
+    stop: tuple[str, ...] | list[str] | str
+    deadline_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationSettings:
+    """How a caption is searched for.
+
+    num_beams         1 is greedy (or sampling, with a temperature); None takes the model file's own value
+    max_new_tokens    at most this many tokens; None takes the model file's own value
+    length_penalty    beams compete by log-probability / length ** length_penalty; None takes the model file's value
+    temperature       0 takes the likeliest token; above, tokens are drawn from probabilities ** (1 / temperature)
+    top_p             drawing is limited to the likeliest tokens that sum to this; read only with a temperature
+    seed              the same seed, picture and model file draw the same tokens
+    stop              the caption ends before the first of these strings
+    deadline_seconds  DeadlineExceededError after this long; 0 is no deadline
+    """
+
+    num_beams: int | None = None
+    max_new_tokens: int | None = None
+    length_penalty: float | None = None
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+    deadline_seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.num_beams is not None:
+            check_integer("num_beams", self.num_beams, 1, MAX_BEAMS)
+        if self.max_new_tokens is not None:
+            check_integer("max_new_tokens", self.max_new_tokens, 1, MAX_NEW_TOKENS)
+        if self.length_penalty is not None:
+            check_number("length_penalty", self.length_penalty, -4.0, 4.0)
+        check_number("temperature", self.temperature, 0.0, 10.0)
+        check_number("top_p", self.top_p, 0.0, 1.0)
+        if self.top_p == 0:
+            raise InvalidInputError(
+                "setting top_p is 0, expected a number above 0 and at most 1",
+                "leave temperature at 0 for the likeliest token",
+            )
+        check_integer("seed", self.seed, 0, 2**63 - 1)
+        stop = (self.stop,) if isinstance(self.stop, str) else self.stop
+        if not isinstance(stop, (tuple, list)) or not all(isinstance(entry, str) and entry for entry in stop):
+            raise InvalidInputError(
+                f"setting stop is {self.stop!r}, expected non-empty strings", "for example stop=['.']"
+            )
+        if len(stop) > MAX_STOP_STRINGS:
+            raise InvalidInputError(
+                f"setting stop has {len(stop)} strings, expected at most {MAX_STOP_STRINGS}", "pass fewer of them"
+            )
+        object.__setattr__(self, "stop", tuple(stop))
+        check_number("deadline_seconds", self.deadline_seconds, 0.0, MAX_DEADLINE_SECONDS)
+        if self.temperature > 0 and self.num_beams is not None and self.num_beams > 1:
+            raise InvalidInputError(
+                f"settings temperature={self.temperature} and num_beams={self.num_beams} exclude each other",
+                "drop temperature for beam search, or num_beams for sampling",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """A named operating point: what a model uses where the caller did not choose.
+
+    threads     0 is every CPU that this process may use
+    num_beams   None takes the model file's own value
+    """
+
+    name: str
+    summary: str
+    threads: int
+    num_beams: int | None
+
+    def __post_init__(self) -> None:
+        check_integer("threads", self.threads, 0, MAX_THREADS)
+        if self.num_beams is not None:
+            check_integer("num_beams", self.num_beams, 1, MAX_BEAMS)
+
+
+# The direction of each is certain (fewer beams are less work, one thread is less power); how much each costs in
+# accuracy and gains in time is not measured yet.
+PROFILES: Final[dict[str, Profile]] = {
+    profile.name: profile
+    for profile in (
+        Profile(name="fast", summary="greedy search on every CPU", threads=0, num_beams=1),
+        Profile(name="balanced", summary="the model file's beam search on every CPU", threads=0, num_beams=None),
+        Profile(name="efficient", summary="greedy search on one CPU", threads=1, num_beams=1),
+    )
+}
+
+
+def profile_named(name: str) -> Profile:
+    """The profile of that name, or InvalidInputError with the closest one."""
+    profile = PROFILES.get(name) if isinstance(name, str) else None
+    if profile is None:
+        raise InvalidInputError(f"unknown profile {name!r}", did_you_mean(str(name), PROFILES))
+    return profile
+
+
+def settings_from(settings_type: type[_Settings], values: Mapping[str, Any]) -> _Settings:
+    """Makes `settings_type` from names and values, refusing names that it does not have."""
+    known = [field.name for field in fields(settings_type)]  # type: ignore[arg-type]
+    for name in values:
+        if name not in known:
+            raise InvalidInputError(f"unknown setting {name!r}", did_you_mean(name, known))
+    return settings_type(**values)
