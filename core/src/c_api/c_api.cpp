@@ -1,0 +1,145 @@
+// The C functions: each one is a thin, exception-free shell over the C++ tasks.
+#include <cmath>
+#include <cstdint>
+#include <new>
+
+#include "mobile_multimodal/mobile_multimodal.h"
+#include "tasks/captioning.h"
+
+struct mm_engine {
+  std::shared_ptr<const mm::tasks::Engine> engine;
+};
+struct mm_session {
+  std::unique_ptr<mm::tasks::Session> session;
+};
+struct mm_caption {
+  mm::tasks::Caption caption;
+};
+
+namespace {
+
+thread_local std::string last_error;  // NOLINT: one a thread by design
+thread_local std::string last_hint;
+
+mm_status report(const mm::base::Status& status) {
+  last_error = status.message();
+  last_hint = status.hint();
+  return static_cast<mm_status>(status.code());
+}
+
+// Runs `body` and turns what the standard library may throw (memory alone) into a status: nothing crosses the C boundary.
+template <class F>
+mm_status guarded(F&& body) {
+  last_error.clear();
+  last_hint.clear();
+  try {
+    return body();
+  } catch (const std::bad_alloc&) {
+    return MM_OUT_OF_MEMORY;
+  } catch (...) {
+    return MM_INTERNAL;
+  }
+}
+
+mm_status missing(const char* what) { return report(mm::base::invalid_input(std::string("`") + what + "` is NULL, expected a pointer")); }
+
+mm_status hand_out_engine(mm::base::Result<std::shared_ptr<const mm::tasks::Engine>> opened, mm_engine** engine) {
+  if (!opened.is_ok()) return report(opened.status());
+  *engine = new mm_engine{std::move(opened.value())};
+  return MM_OK;
+}
+
+}  // namespace
+
+extern "C" {
+
+const char* mm_version(void) { return MM_VERSION; }
+const char* mm_instruction_set(void) { return mm::kernels::best_table().name; }
+const char* mm_last_error(void) { return last_error.c_str(); }
+const char* mm_last_hint(void) { return last_hint.c_str(); }
+
+mm_status mm_engine_open(const char* path, mm_engine** engine) {
+  return guarded([&] {
+    if (engine == nullptr) return missing("engine");
+    *engine = nullptr;
+    if (path == nullptr) return missing("path");
+    return hand_out_engine(mm::tasks::Engine::open(path), engine);
+  });
+}
+
+mm_status mm_engine_open_bytes(const void* bytes, size_t size, mm_engine** engine) {
+  return guarded([&] {
+    if (engine == nullptr) return missing("engine");
+    *engine = nullptr;
+    if (bytes == nullptr) return missing("bytes");
+    return hand_out_engine(mm::tasks::Engine::from_bytes(bytes, size), engine);
+  });
+}
+
+void mm_engine_close(mm_engine* engine) { delete engine; }
+
+mm_status mm_engine_verify(const mm_engine* engine) {
+  return guarded([&] { return engine == nullptr ? missing("engine") : report(engine->engine->file().verify()); });
+}
+
+mm_status mm_session_create(const mm_engine* engine, int32_t threads, mm_session** session) {
+  return guarded([&] {
+    if (session == nullptr) return missing("session");
+    *session = nullptr;
+    if (engine == nullptr) return missing("engine");
+    auto created = mm::tasks::Session::create(engine->engine, threads);
+    if (!created.is_ok()) return report(created.status());
+    *session = new mm_session{std::move(created.value())};
+    return MM_OK;
+  });
+}
+
+void mm_session_close(mm_session* session) { delete session; }
+
+mm_status mm_caption_options_init(const mm_engine* engine, mm_caption_options* options) {
+  return guarded([&] {
+    if (engine == nullptr) return missing("engine");
+    if (options == nullptr) return missing("options");
+    const mm::tasks::GenerationSettings& defaults = engine->engine->caption_defaults();
+    *options = {defaults.num_beams, defaults.max_new_tokens, defaults.length_penalty, defaults.temperature, defaults.top_p, defaults.seed, 0, nullptr, nullptr};
+    return MM_OK;
+  });
+}
+
+mm_status mm_caption_picture(mm_session* session, const mm_picture* picture, const mm_caption_options* options, mm_caption** caption) {
+  return guarded([&] {
+    if (caption == nullptr) return missing("caption");
+    *caption = nullptr;
+    if (session == nullptr) return missing("session");
+    if (picture == nullptr) return missing("picture");
+    mm::tasks::CaptionSettings settings;
+    settings.generation = session->session->engine().caption_defaults();
+    mm::tasks::PieceCallback on_piece;
+    if (options != nullptr) {
+      settings.generation = {options->num_beams, options->max_new_tokens, options->length_penalty, options->temperature, options->top_p, options->seed};
+      settings.deadline_seconds = options->deadline_seconds;
+      if (options->on_piece != nullptr)
+        on_piece = [options](int32_t, std::string_view piece, float probability) {
+          return options->on_piece(options->on_piece_context, piece.data(), piece.size(), probability) != 0;
+        };
+    }
+    auto made = mm::tasks::caption(*session->session, {picture->pixels, picture->height, picture->width, picture->channels, picture->row_stride_bytes}, settings, on_piece);
+    if (!made.is_ok()) return report(made.status());
+    *caption = new mm_caption{std::move(made.value())};
+    return MM_OK;
+  });
+}
+
+void mm_caption_free(mm_caption* caption) { delete caption; }
+
+const char* mm_caption_text(const mm_caption* caption) { return caption->caption.text.c_str(); }
+size_t mm_caption_token_count(const mm_caption* caption) { return caption->caption.generated.tokens.size(); }
+const int32_t* mm_caption_tokens(const mm_caption* caption) { return caption->caption.generated.tokens.data(); }
+const float* mm_caption_token_probabilities(const mm_caption* caption) { return caption->caption.generated.probabilities.data(); }
+float mm_caption_confidence(const mm_caption* caption) {
+  const mm::tasks::Generated& generated = caption->caption.generated;
+  return generated.probabilities.empty() ? 0.0f : std::exp(generated.log_probability / static_cast<float>(generated.probabilities.size()));
+}
+double mm_caption_milliseconds(const mm_caption* caption) { return caption->caption.timings.total; }
+
+}  // extern "C"

@@ -1,0 +1,54 @@
+// Runs programs: one arena, one set of states, one thread pool; plans are made once for each set of input shapes.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/thread_pool.h"
+#include "ops/state.h"
+#include "program/plan.h"
+#include "program/program.h"
+
+namespace mm::program {
+
+struct NamedTensor {
+  std::string_view name;
+  tensor::TensorView view;
+};
+
+class Interpreter {
+ public:
+  // Programs and pool outlive the interpreter.
+  Interpreter(const std::vector<std::shared_ptr<const Program>>& programs, std::vector<ops::StateInfo> states, int max_sequences,
+              base::ThreadPool& pool, const kernels::KernelTable& kernels);
+
+  // Every input of the program must be given, once, with its type. The outputs lie in the arena until the next run.
+  base::Result<std::vector<NamedTensor>> run(std::string_view program, const std::vector<NamedTensor>& inputs);
+
+  ops::StateStore& states() { return states_; }
+  // Checked before every instruction; the default never passes.
+  void set_deadline(std::chrono::steady_clock::time_point deadline) { deadline_ = deadline; }
+  base::Status check_deadline() const;
+
+ private:
+  struct CachedPlan {
+    const Program* program;
+    std::vector<tensor::Shape> shapes;
+    Plan plan;
+  };
+  base::Result<Plan*> plan_for(const Program& program, const std::vector<tensor::Shape>& shapes);
+
+  std::vector<std::shared_ptr<const Program>> programs_;
+  ops::StateStore states_;
+  base::ThreadPool& pool_;
+  const kernels::KernelTable& kernels_;
+  std::vector<std::unique_ptr<CachedPlan>> plans_;
+  size_t next_plan_ = 0;
+  ops::AlignedBuffer arena_;
+  std::chrono::steady_clock::time_point deadline_ = std::chrono::steady_clock::time_point::max();
+};
+
+}  // namespace mm::program

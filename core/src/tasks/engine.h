@@ -1,0 +1,50 @@
+// Opens a model file once: weights, programs and tokenizer, immutable and shared by all sessions and threads.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+#include "ops/state.h"
+#include "program/program.h"
+#include "tasks/generation.h"
+#include "tensor/model_file.h"
+#include "text/byte_pair_encoding.h"
+
+namespace mm::tasks {
+
+class Engine {
+ public:
+  static base::Result<std::shared_ptr<const Engine>> open(const std::string& path);
+  static base::Result<std::shared_ptr<const Engine>> from_bytes(const void* bytes, size_t size);
+
+  const tensor::ModelFile& file() const { return *file_; }
+  const std::vector<std::shared_ptr<const program::Program>>& programs() const { return programs_; }
+  const program::Program* find_program(std::string_view name) const;  // nullptr: absent
+  const std::vector<ops::StateInfo>& states() const { return states_; }
+  const text::BytePairEncoding* tokenizer() const { return tokenizer_.get(); }  // nullptr: an encoder-only file
+  int image_size() const { return image_size_; }                                // side of encode_image's picture; 0: none
+
+  bool can_caption() const { return can_caption_; }
+  const GenerationSettings& caption_defaults() const { return caption_defaults_; }
+  const TokenIds& caption_ids() const { return caption_ids_; }
+  int caption_positions() const { return caption_positions_; }  // the most tokens a caption may have
+
+ private:
+  Engine() = default;
+  static base::Result<std::shared_ptr<const Engine>> from_file(std::shared_ptr<const tensor::ModelFile> file);
+  base::Status read_caption_settings();
+
+  std::shared_ptr<const tensor::ModelFile> file_;
+  std::vector<std::shared_ptr<const program::Program>> programs_;
+  std::vector<ops::StateInfo> states_;
+  std::shared_ptr<const text::BytePairEncoding> tokenizer_;
+  int image_size_ = 0;
+  bool can_caption_ = false;
+  GenerationSettings caption_defaults_;
+  TokenIds caption_ids_;
+  int caption_positions_ = 0;
+};
+
+}  // namespace mm::tasks

@@ -1,0 +1,55 @@
+// Makes sessions and encodes pictures in them.
+#include "tasks/session.h"
+
+#include <chrono>
+#include <thread>
+
+#include "vision/image_transform.h"
+
+namespace mm::tasks {
+
+namespace {
+constexpr int sequences_most = 16;  // as many as beams
+constexpr int threads_most = 64;
+
+double milliseconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+}
+}  // namespace
+
+Session::Session(std::shared_ptr<const Engine> engine, std::unique_ptr<base::ThreadPool> pool)
+    : engine_(std::move(engine)),
+      pool_(std::move(pool)),
+      interpreter_(engine_->programs(), engine_->states(), sequences_most, *pool_, kernels::best_table()) {}
+
+base::Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Engine> engine, int threads) {
+  if (threads < 0 || threads > threads_most)
+    return base::invalid_input("`threads` is " + std::to_string(threads) + ", expected 0 (all) to " + std::to_string(threads_most));
+  if (threads == 0) threads = static_cast<int>(std::thread::hardware_concurrency());
+  std::unique_ptr<base::ThreadPool> pool = base::ThreadPool::create(threads);
+  if (pool == nullptr) return base::Status(base::StatusCode::out_of_memory, "no thread could be started", "ask for fewer threads");
+  return std::unique_ptr<Session>(new Session(std::move(engine), std::move(pool)));
+}
+
+base::Result<tensor::TensorView> Session::encode_image(const Picture& picture, EncodeTimes* times) {
+  const int side = engine_->image_size();
+  if (side == 0) return base::not_found("program `encode_image` is not in the model file");
+  auto start = std::chrono::steady_clock::now();
+  MM_RETURN_IF_ERROR(vision::resize_rgb_u8(picture.pixels, picture.height, picture.width, picture.channels, picture.row_stride_bytes, side, side, resized_));
+  if (times != nullptr) times->resize_ms = milliseconds_since(start);
+  start = std::chrono::steady_clock::now();
+  MM_ASSIGN_OR_RETURN(const std::vector<program::NamedTensor> outputs,
+                      interpreter_.run("encode_image", {{"pixels", {resized_.data(), tensor::DType::u8, tensor::Shape::of(side, side, 3)}}}));
+  const tensor::TensorView* features = nullptr;
+  for (const program::NamedTensor& output : outputs)
+    if (output.name == "features") features = &output.view;
+  if (features == nullptr || features->dtype != tensor::DType::f32)
+    return base::model_format("program `encode_image` gives no float output `features`");
+  // The arena is reused by the next program, so the features move out of it.
+  const float* first = features->as<const float>();
+  features_.assign(first, first + features->shape.elements());
+  if (times != nullptr) times->encode_ms = milliseconds_since(start);
+  return tensor::TensorView{features_.data(), tensor::DType::f32, features->shape};
+}
+
+}  // namespace mm::tasks
