@@ -1,0 +1,1 @@
+"""Turns encoders (ONNX) and decoders (PyTorch) into model files."""

@@ -1,0 +1,267 @@
+"""Translates an ONNX graph (pictures as NCHW) into instructions of the core (pictures as height, width, channels).
+
+Knows operations, not architectures. A 1x1 convolution of stride 1 is a matrix product over pixels, so that it can have
+low-bit weights; other convolutions keep float weights.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mobile_multimodal.compile import pack
+from mobile_multimodal.compile.errors import unsupported
+from mobile_multimodal.compile.fusion import is_linear
+from mobile_multimodal.compile.onnx_graph import Graph, Node
+from mobile_multimodal.compile.program import ProgramBuilder, Value
+from mobile_multimodal.errors import InvalidInputError
+
+FLOAT_BITS = 32
+_Quantizer = Callable[[NDArray[np.float32]], "NDArray[np.float32] | pack.QuantizedMatrix"]
+
+
+def import_graph(
+    graph: Graph, builder: ProgramBuilder, section: str, inputs: Mapping[str, Value], weight_bits: int
+) -> dict[str, Value]:
+    """Appends the instructions of a fused graph to a program; returns the graph's outputs.
+
+    inputs: what each input of the graph is, pictures as [height, width, channels]. weight_bits: 8, or 32 for float.
+    """
+    if weight_bits not in (8, FLOAT_BITS):
+        raise InvalidInputError(f"encoder weights of {weight_bits} bits", hint="choose 8 or 32 bits.")
+    quantize: _Quantizer = pack.quantize_rows_to_8_bits if weight_bits == 8 else _keep_float
+    importer = _Importer(graph, builder, section, quantize)
+    importer.values.update(inputs)
+    for node in graph.nodes:
+        lower = _LOWERINGS.get(node.operation)
+        if lower is None:
+            raise unsupported(node.name, node.operation, "the core has no such operation", SUPPORTED)
+        lower(importer, node)
+    return {name: importer.value(name) for name in graph.outputs}
+
+
+def _keep_float(weight: NDArray[np.float32]) -> NDArray[np.float32]:
+    return weight
+
+
+class _Importer:
+    """The state of one translation: which ONNX value is which value of the program."""
+
+    def __init__(self, graph: Graph, builder: ProgramBuilder, section: str, quantize: _Quantizer) -> None:
+        self.graph = graph
+        self.builder = builder
+        self.section = section
+        self.quantize = quantize
+        self.values: dict[str, Value] = {}
+        self._names: set[str] = set()
+
+    def value(self, name: str) -> Value:
+        if name in self.values:
+            return self.values[name]
+        if name in self.graph.constants:
+            raise InvalidInputError(f"`{name}` is constant", hint="drop constant outputs and inputs from the graph.")
+        raise InvalidInputError(f"`{name}` is not computed by the graph", hint="export the ONNX file again.")
+
+    def constant(self, node: Node, position: int) -> NDArray[np.float32] | None:
+        """A constant input as float32; None when the node does not have it."""
+        if len(node.inputs) <= position or node.inputs[position] == "":
+            return None
+        name = node.inputs[position]
+        if name not in self.graph.constants:
+            raise unsupported(node.name, node.operation, f"its input {position} is computed", ["constant weights"])
+        return self.graph.constants[name].astype(np.float32)
+
+    def rank(self, name: str) -> int:
+        return len(self.graph.shapes.get(name, ()))
+
+    def tensor_name(self, node: Node) -> str:
+        """A readable, unique name from the weight's name: `blocks.3.expand.conv.weight@..` -> `blocks.3.expand`."""
+        base = node.inputs[1].partition("@")[0].removesuffix(".weight").removesuffix(".conv")
+        base = re.sub(r"[^A-Za-z0-9_.]+", "_", base).strip("_.") or "weight"
+        name, number = base, 2
+        while name in self._names:
+            name, number = f"{base}_{number}", number + 1
+        self._names.add(name)
+        return f"{self.section}.{name}"
+
+    def residual(self, node: Node) -> Value | None:
+        name = node.attributes.get("residual")
+        return None if name is None else self.value(name)
+
+    def linear(self, node: Node, weight: NDArray[np.float32], bias: NDArray[np.float32] | None) -> None:
+        """weight: [n, k]."""
+        self.values[node.outputs[0]] = pack.linear(
+            self.builder,
+            self.tensor_name(node),
+            self.value(node.inputs[0]),
+            self.quantize(weight),
+            bias=bias,
+            residual=self.residual(node),
+            activation=node.attributes.get("activation", 0),
+        )
+
+
+def _lower_conv(self: _Importer, node: Node) -> None:
+    weight, bias = self.constant(node, 1), self.constant(node, 2)
+    if weight is None or weight.ndim != 4:
+        raise unsupported(node.name, "Conv", "it is not two-dimensional", ["Conv over pictures"])
+    outputs, inputs_per_group, kernel_h, kernel_w = weight.shape
+    groups = node.attributes.get("group", 1)
+    if set(node.attributes.get("dilations", [1, 1])) != {1}:
+        raise unsupported(node.name, "Conv", f"dilations {node.attributes['dilations']}", ["dilation 1"])
+    if node.attributes.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID"):
+        raise unsupported(node.name, "Conv", "auto_pad depends on the input size", ["explicit pads"])
+    if is_linear(self.graph, node):
+        self.linear(node, weight[:, :, 0, 0], bias)
+        return
+    top, left, bottom, right = node.attributes.get("pads", [0, 0, 0, 0])
+    attributes = [*node.attributes.get("strides", [1, 1]), top, left, bottom, right, node.attributes.get("activation", 0)]
+    name = self.tensor_name(node)
+    if groups == 1:
+        operation, table = "conv2d", weight.transpose(2, 3, 1, 0)
+    elif groups == outputs and inputs_per_group == 1:
+        operation, table = "conv2d_depthwise", weight[:, 0].transpose(1, 2, 0)
+    else:
+        raise unsupported(
+            node.name, "Conv", f"group {groups} of {outputs} outputs", ["group 1", "depthwise (group = inputs = outputs)"]
+        )
+    tensors = [self.builder.tensor(f"{name}.weight", np.ascontiguousarray(table))]
+    if bias is not None:
+        tensors.append(self.builder.tensor(f"{name}.bias", bias))
+    self.values[node.outputs[0]] = self.builder.apply(operation, [self.value(node.inputs[0]), *tensors], attributes)
+
+
+def _lower_matmul(self: _Importer, node: Node) -> None:
+    weight = self.constant(node, 1)
+    if weight is None or weight.ndim != 2:
+        raise unsupported(node.name, "MatMul", "its second input is not a constant matrix", ["constant weights [k, n]"])
+    self.linear(node, weight.T, None)
+
+
+def _lower_gemm(self: _Importer, node: Node) -> None:
+    weight, bias = self.constant(node, 1), self.constant(node, 2)
+    if weight is None or node.attributes.get("transA", 0):
+        raise unsupported(node.name, "Gemm", "transA is set", ["Gemm with transA = 0"])
+    rows = weight if node.attributes.get("transB", 0) else weight.T
+    rows = rows * np.float32(node.attributes.get("alpha", 1.0))
+    if bias is not None:
+        bias = np.broadcast_to(bias.reshape(-1) * np.float32(node.attributes.get("beta", 1.0)), (rows.shape[0],)).copy()
+    self.linear(node, rows, bias)
+
+
+def _lower_activation(self: _Importer, node: Node) -> None:
+    kind = node.attributes["kind"]
+    self.values[node.outputs[0]] = self.builder.apply("activation", [self.value(node.inputs[0])], [kind])
+
+
+def _lower_elementwise(self: _Importer, node: Node) -> None:
+    operation = node.operation.lower()
+    first, second = node.inputs
+    if first in self.graph.constants or _is_wider(self.graph, second, first):
+        first, second = second, first
+    a = self.value(first)
+    if second not in self.graph.constants:
+        if not _broadcasts(self.graph, first, second):
+            shapes = f"shapes {self.graph.shapes.get(first)} and {self.graph.shapes.get(second)}"
+            raise unsupported(node.name, node.operation, shapes, ["equal shapes", "one value per channel"])
+        b = self.value(second)
+    else:
+        channels = _channels(self.graph, first)
+        array = self.graph.constants[second].astype(np.float32)
+        if channels is None or array.size not in (1, channels):
+            raise unsupported(node.name, node.operation, f"a constant of shape {array.shape}", ["one value per channel"])
+        if array.size > 1 and not _is_per_channel(array.shape, self.rank(first)):
+            raise unsupported(node.name, node.operation, f"a constant of shape {array.shape}", ["one value per channel"])
+        name = re.sub(r"[^A-Za-z0-9_.]+", "_", second).strip("_.")
+        b = self.builder.tensor(f"{self.section}.{name}", np.broadcast_to(array.reshape(-1), (channels,)).copy())
+    self.values[node.outputs[0]] = self.builder.apply(operation, [a, b])
+
+
+def _lower_global_average_pool(self: _Importer, node: Node) -> None:
+    if node.operation == "ReduceMean":
+        axes = node.attributes.get("axes")
+        if len(node.inputs) > 1 and node.inputs[1] in self.graph.constants:
+            axes = self.graph.constants[node.inputs[1]].tolist()
+        rank = self.rank(node.inputs[0])
+        if rank != 4 or axes is None or sorted(axis % rank for axis in axes) != [2, 3]:
+            raise unsupported(node.name, "ReduceMean", f"axes {axes}", ["the mean over height and width"])
+    self.values[node.outputs[0]] = self.builder.apply("global_average_pool", [self.value(node.inputs[0])])
+
+
+def _lower_reshape(self: _Importer, node: Node) -> None:
+    """Only where the order of the elements is the same in both layouts: pooled vectors and plain rows."""
+    source, target = self.graph.shapes.get(node.inputs[0]), self.graph.shapes.get(node.outputs[0])
+    if source is None or target is None or None in source or None in target:
+        raise unsupported(node.name, node.operation, "its shapes are not known", ["fixed shapes"])
+    if len(source) == 4 and source[2:] != (1, 1):
+        raise unsupported(node.name, node.operation, f"a picture {source}", ["flattening after global pooling"])
+    value = self.value(node.inputs[0])
+    stored_source, stored_target = _stored(source), _stored(target)
+    if stored_source != stored_target:
+        value = self.builder.apply("reshape", [value], [int(dim or 0) for dim in stored_target])
+    self.values[node.outputs[0]] = value
+
+
+def _lower_softmax(self: _Importer, node: Node) -> None:
+    rank = self.rank(node.inputs[0])
+    axis = node.attributes.get("axis", -1) % max(rank, 1)
+    if axis != (1 if rank == 4 else rank - 1):
+        raise unsupported(node.name, "Softmax", f"axis {axis} of {rank}", ["softmax over channels"])
+    self.values[node.outputs[0]] = self.builder.apply("softmax", [self.value(node.inputs[0])])
+
+
+_LOWERINGS: dict[str, Callable[[_Importer, Node], None]] = {
+    "Conv": _lower_conv,
+    "MatMul": _lower_matmul,
+    "Gemm": _lower_gemm,
+    "Activation": _lower_activation,
+    "Add": _lower_elementwise,
+    "Mul": _lower_elementwise,
+    "GlobalAveragePool": _lower_global_average_pool,
+    "ReduceMean": _lower_global_average_pool,
+    "Flatten": _lower_reshape,
+    "Reshape": _lower_reshape,
+    "Squeeze": _lower_reshape,
+    "Unsqueeze": _lower_reshape,
+    "Softmax": _lower_softmax,
+}
+_FUSED = ("BatchNormalization", "Pad", "Relu", "Clip", "Sigmoid", "HardSwish", "HardSigmoid * x", "Tanh", "Gelu", "Identity")
+SUPPORTED = sorted({*(name for name in _LOWERINGS if name != "Activation"), *_FUSED})
+
+
+def _stored(shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    """The shape that a pooled vector or rows have in the program: [1, C, 1, 1] and [1, C] are [C]."""
+    if len(shape) == 4:
+        return (shape[1],)
+    kept = list(shape)
+    while len(kept) > 1 and kept[0] == 1:
+        kept.pop(0)
+    return tuple(kept)
+
+
+def _channels(graph: Graph, name: str) -> int | None:
+    shape = graph.shapes.get(name, ())
+    return shape[1] if len(shape) == 4 else (shape[-1] if shape else None)
+
+
+def _is_wider(graph: Graph, a: str, b: str) -> bool:
+    def size(name: str) -> int:
+        return int(np.prod([dim or 1 for dim in graph.shapes.get(name, ())]))
+
+    return size(a) > size(b)
+
+
+def _broadcasts(graph: Graph, wide: str, narrow: str) -> bool:
+    a, b = graph.shapes.get(wide), graph.shapes.get(narrow)
+    if a is None or b is None or a == b:
+        return a is not None and a == b
+    return len(a) == 4 and b == (1, a[1], 1, 1)
+
+
+def _is_per_channel(shape: tuple[int, ...], rank: int) -> bool:
+    """True for [C, 1, 1] or [1, C, 1, 1] beside a picture, for [C] or [1, C] beside rows."""
+    axis = -3 if rank == 4 else -1
+    return len(shape) >= -axis and shape[axis] == int(np.prod(shape))

@@ -1,0 +1,146 @@
+"""Packs weight codes into the 64-byte tiles of core/src/quant/layout.h, and quantizes float weights to 8 bits.
+
+A tile is 16 rows x 32/bits columns. Byte (row * 4 + j) holds, in bit plane p, the code of column 4 * p + j of the tile.
+Tiles follow each other along the columns first. Rows and columns are padded to 16 with code 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mobile_multimodal.compile.program import ProgramBuilder, Value
+from mobile_multimodal.errors import InvalidInputError
+
+TILE_ROWS = 16
+TILE_BYTES = 64
+COLUMN_STEP = 16
+MAX_COLUMNS = 32768  # 2 * 255 * 127 * 32768 < 2^31 keeps the core's int32 sums exact
+SUPPORTED_BITS = (2, 4, 8)
+
+
+@dataclass(frozen=True)
+class QuantizedMatrix:
+    """value = scale[row] * (code - zero2 / 2) for codes [n, k] of `bits` bits."""
+
+    codes: NDArray[np.uint8]
+    scale: NDArray[np.float32]
+    bits: int
+    zero2: int
+
+    @property
+    def n(self) -> int:
+        return int(self.codes.shape[0])
+
+    @property
+    def k(self) -> int:
+        return int(self.codes.shape[1])
+
+    def dequantized(self) -> NDArray[np.float32]:
+        """The values [n, k] the codes stand for."""
+        levels = self.codes.astype(np.float32) - np.float32(self.zero2 / 2)
+        return (levels * self.scale[:, None]).astype(np.float32)
+
+
+def round_up(value: int, step: int) -> int:
+    return -(-value // step) * step
+
+
+def tile_columns(bits: int) -> int:
+    """Columns of a tile: 16, 8, 4 for 2, 4, 8 bits."""
+    if bits not in SUPPORTED_BITS:
+        raise InvalidInputError(f"weights of {bits} bits cannot be packed", hint="choose 2, 4 or 8 bits.")
+    return 32 // bits
+
+
+def pack_codes(codes: NDArray[np.uint8], bits: int) -> NDArray[np.int8]:
+    """Codes [n, k] -> tiles [n_tiles, k_tiles, 64]."""
+    columns = tile_columns(bits)
+    if codes.ndim != 2 or codes.size == 0 or codes.shape[1] > MAX_COLUMNS:
+        raise InvalidInputError(
+            f"codes have shape {codes.shape}, expected [n, k] with 1..{MAX_COLUMNS} columns",
+            hint="split a wider matrix by columns.",
+        )
+    if int(codes.max()) >= 1 << bits:
+        raise InvalidInputError(f"code {int(codes.max())} does not fit {bits} bits", hint="codes start at 0.")
+    n, k = codes.shape
+    padded = np.zeros((round_up(n, TILE_ROWS), round_up(k, COLUMN_STEP)), dtype=np.uint8)
+    padded[:n, :k] = codes
+    planes = 8 // bits
+    # [n_tiles, row, k_tiles, plane, j] -> [n_tiles, k_tiles, row, j, plane]
+    tiles = padded.reshape(-1, TILE_ROWS, padded.shape[1] // columns, planes, 4).transpose(0, 2, 1, 4, 3)
+    shifts = np.arange(planes, dtype=np.uint8) * np.uint8(bits)
+    packed = np.bitwise_or.reduce(tiles << shifts, axis=-1)
+    return np.ascontiguousarray(packed.reshape(packed.shape[0], packed.shape[1], TILE_BYTES)).view(np.int8)
+
+
+def unpack_codes(packed: NDArray[np.int8], bits: int, n: int, k: int) -> NDArray[np.uint8]:
+    """The inverse of pack_codes: tiles [n_tiles, k_tiles, 64] -> codes [n, k]."""
+    columns = tile_columns(bits)
+    expected = (round_up(n, TILE_ROWS) // TILE_ROWS, round_up(k, COLUMN_STEP) // columns, TILE_BYTES)
+    if packed.shape != expected:
+        raise InvalidInputError(f"tiles have shape {packed.shape}, expected {expected}", hint="check bits, n and k.")
+    planes = 8 // bits
+    shifts = np.arange(planes, dtype=np.uint8) * np.uint8(bits)
+    rows = packed.view(np.uint8).reshape(expected[0], expected[1], TILE_ROWS, 4)
+    codes = (rows[..., None] >> shifts) & np.uint8((1 << bits) - 1)
+    matrix = codes.transpose(0, 2, 1, 4, 3).reshape(expected[0] * TILE_ROWS, expected[1] * columns)
+    return np.ascontiguousarray(matrix[:n, :k])
+
+
+def quantize_rows_to_8_bits(weight: NDArray[np.float32], scale_candidates: int = 1) -> QuantizedMatrix:
+    """Symmetric 8-bit codes round(w / s) + 128 with s = max|w| / 127 per row.
+
+    With scale_candidates > 1 each row takes the scale of least squared error among 0.7..1 of that.
+    """
+    largest = np.abs(weight).max(axis=1)
+    base = np.maximum(largest / 127.0, 1e-12).astype(np.float32)
+    best_scale, best_codes = base, _symmetric_levels(weight, base)
+    best_error = _squared_error(weight, best_codes, base)
+    for fraction in np.linspace(0.7, 1.0, scale_candidates)[:-1]:
+        scale = (base * fraction).astype(np.float32)
+        levels = _symmetric_levels(weight, scale)
+        error = _squared_error(weight, levels, scale)
+        better = error < best_error
+        best_scale = np.where(better, scale, best_scale)
+        best_codes = np.where(better[:, None], levels, best_codes)
+        best_error = np.minimum(error, best_error)
+    return QuantizedMatrix((best_codes + 128).astype(np.uint8), best_scale.astype(np.float32), bits=8, zero2=256)
+
+
+def linear(
+    builder: ProgramBuilder,
+    name: str,
+    x: Value,
+    weight: NDArray[np.float32] | QuantizedMatrix,
+    *,
+    bias: NDArray[np.float32] | None = None,
+    residual: Value | None = None,
+    activation: int = 0,
+) -> Value:
+    """Appends x W^T as `linear` (quantized weight) or `linear_f32` (float weight [n, k]) and stores its tensors."""
+    offset = None if bias is None else builder.tensor(f"{name}.bias", bias.astype(np.float32))
+    if not isinstance(weight, QuantizedMatrix):
+        table = builder.tensor(f"{name}.weight", np.ascontiguousarray(weight.T, dtype=np.float32))
+        return builder.apply("linear_f32", [x, table, offset, residual], [activation])
+    packed, scale = matrix_tensors(builder, name, weight)
+    attributes = [weight.bits, weight.n, weight.k, weight.zero2, activation]
+    return builder.apply("linear", [x, packed, scale, offset, residual], attributes)
+
+
+def matrix_tensors(builder: ProgramBuilder, name: str, matrix: QuantizedMatrix) -> tuple[Value, Value]:
+    """Stores a quantized matrix as NAME.w<bits> and NAME.scale."""
+    packed = builder.tensor(f"{name}.w{matrix.bits}", pack_codes(matrix.codes, matrix.bits))
+    return packed, builder.tensor(f"{name}.scale", matrix.scale.astype(np.float32))
+
+
+def _symmetric_levels(weight: NDArray[np.float32], scale: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.clip(np.rint(weight / scale[:, None]), -127, 127).astype(np.float32)
+
+
+def _squared_error(
+    weight: NDArray[np.float32], levels: NDArray[np.float32], scale: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    return np.square((levels * scale[:, None] - weight).astype(np.float64)).sum(axis=1)

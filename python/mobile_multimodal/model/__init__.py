@@ -1,0 +1,1 @@
+"""Finds model files and reads what they say about themselves."""

@@ -1,0 +1,317 @@
+"""Runs the programs of a model file in plain numpy: the twin of every operation, against which the core is measured.
+
+Reads the file with the `gguf` package, so that nothing here shares code with our own reader and writer. Integer parts
+(row quantization, code products) are exact; float parts are float32 with sums in float64 where that is simpler.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+from math import erf
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+F32 = np.float32
+NO_SLOT = 0xFFFFFFFF
+ACTIVATION_NAMES = ("none", "relu", "relu6", "silu", "gelu", "sigmoid", "hard_swish", "tanh")
+
+
+def code_at(packed: Array, bits: int, k_padded: int, row: int, column: int) -> int:
+    """The code at (row, column), written as `code_at` of core/src/quant/layout.h is."""
+    tile_k = 32 // bits
+    tiles_per_row = k_padded // tile_k
+    tile = row // 16 * tiles_per_row + column // tile_k
+    within = column % tile_k
+    byte = int(packed.reshape(-1).view(np.uint8)[tile * 64 + row % 16 * 4 + within % 4])
+    return byte >> (within // 4 * bits) & ((1 << bits) - 1)
+
+
+def unpack(packed: Array, bits: int, n: int, k: int) -> Array:
+    """Codes [n, k] from tiles [n_tiles, k_tiles, 64], tile by tile."""
+    n_tiles, k_tiles, _ = packed.shape
+    columns = 32 // bits
+    data = packed.view(np.uint8)
+    codes = np.zeros((n_tiles * 16, k_tiles * columns), dtype=np.uint8)
+    for row in range(16):
+        for j in range(4):
+            byte = data[:, :, row * 4 + j]
+            for plane in range(8 // bits):
+                codes[row::16, 4 * plane + j :: columns] = (byte >> (plane * bits)) & ((1 << bits) - 1)
+    return codes[:n, :k]
+
+
+def quantize_rows(x: Array) -> tuple[Array, Array, Array]:
+    """(q int32 [m, k], scale f32 [m], sum int32 [m]) as `quantize_rows` of core/src/kernels/kernels.h says."""
+    x = np.where(np.isnan(x), F32(0), x).astype(F32)
+    largest = np.abs(x).max(axis=1, initial=F32(0))
+    limit = np.minimum(largest, np.finfo(F32).max)
+    is_zero = largest < F32(1e-30)
+    safe = np.where(is_zero, F32(1), limit)
+    with np.errstate(over="ignore"):
+        q = np.clip(np.rint(x * (F32(127) / safe)[:, None]), -127, 127)
+    q = np.where(is_zero[:, None], 0, q).astype(np.int32)
+    scale = np.where(is_zero, F32(0), limit / F32(127)).astype(F32)
+    return q, scale, q.sum(axis=1, dtype=np.int32)
+
+
+def activate(kind: int, x: Array) -> Array:
+    """The activations of docs/model-format.md in float32."""
+    name = ACTIVATION_NAMES[kind]
+    if name == "none":
+        return x
+    if name == "relu":
+        return np.maximum(x, F32(0))
+    if name == "relu6":
+        return np.clip(x, F32(0), F32(6))
+    wide = x.astype(np.float64)
+    sigmoid = 1 / (1 + np.exp(-np.clip(wide, -700, 700)))
+    results = {
+        "silu": wide * sigmoid,
+        "gelu": 0.5 * wide * (1 + np.vectorize(erf, otypes=[np.float64])(wide / np.sqrt(2))) if name == "gelu" else wide,
+        "sigmoid": sigmoid,
+        "hard_swish": wide * np.clip(wide + 3, 0, 6) / 6,
+        "tanh": np.tanh(wide),
+    }
+    return results[name].astype(F32)
+
+
+@dataclass
+class StateStore:
+    """Caches by (state, sequence) and memories by state."""
+
+    caches: dict[tuple[int, int], dict[int, Array]] = field(default_factory=dict)
+    memories: dict[int, Array] = field(default_factory=dict)
+
+
+class ReferenceModel:
+    """A model file opened with the `gguf` package; `run` executes a program, `reset` forgets the states."""
+
+    def __init__(self, path: Path) -> None:
+        reader = gguf.GGUFReader(str(path))
+        self.metadata: dict[str, Any] = {name: _contents(item) for name, item in reader.fields.items()}
+        self.tensors: dict[str, Array] = {item.name: item.data for item in reader.tensors}
+        self.state = StateStore()
+        self.trace: list[tuple[str, Array]] = []
+        self._unpacked: dict[str, Array] = {}
+
+    def reset(self) -> None:
+        self.state = StateStore()
+
+    def run(self, program: str, inputs: dict[str, Array], *, keep_trace: bool = False) -> dict[str, Array]:
+        """Outputs by name. With keep_trace, `trace` holds the operation and the result of every instruction."""
+        prefix = f"mm.program.{program}."
+        meta = self.metadata
+        operations = meta["mm.op_names"]
+        slots: dict[int, Any] = {}
+        for slot, name in enumerate(meta[prefix + "inputs"]):
+            slots[slot] = inputs[name]
+        names: dict[int, str] = {}
+        for slot, name in enumerate(meta[prefix + "tensors"], start=len(slots)):
+            slots[slot], names[slot] = self.tensors[name], name
+        self.trace = []
+        words = meta[prefix + "code"]
+        at = 0
+        while at < len(words):
+            operation = operations[words[at]]
+            n_in, n_out, n_attributes = words[at + 1 : at + 4]
+            at += 4
+            sources = words[at : at + n_in]
+            targets = words[at + n_in : at + n_in + n_out]
+            attributes = words[at + n_in + n_out : at + n_in + n_out + n_attributes]
+            at += n_in + n_out + n_attributes
+            arguments = [None if slot == NO_SLOT else slots[slot] for slot in sources]
+            result = getattr(self, f"_{operation}")(
+                arguments, [_Word(word) for word in attributes], [names.get(slot, "") for slot in sources]
+            )
+            if n_out:
+                (target,) = targets
+                assert target not in slots, f"slot {target} is written twice"
+                assert result.dtype == F32, f"{operation} gave {result.dtype}"
+                slots[target] = result
+                if keep_trace:
+                    self.trace.append((operation, result))
+        return {
+            name: slots[slot] for name, slot in zip(meta[prefix + "outputs"], meta[prefix + "output_slots"], strict=True)
+        }
+
+    # -- pictures ---------------------------------------------------------------------------------------------------
+
+    def _image_normalize(self, arguments: list[Any], attributes: list[_Word], names: list[str]) -> Array:
+        (x,) = arguments
+        mean = np.array([word.f for word in attributes[:3]], dtype=F32)
+        inverse = np.array([word.f for word in attributes[3:]], dtype=F32)
+        return (x.astype(F32) - mean) * inverse
+
+    def _conv2d(self, arguments: list[Any], attributes: list[_Word], names: list[str]) -> Array:
+        x, w, bias = _padded(arguments, 3)
+        kernel_h, kernel_w, channels_in, channels_out = w.shape
+        windows, kind = _windows(x, kernel_h, kernel_w, attributes)
+        y = windows.reshape(*windows.shape[:2], -1) @ w.reshape(kernel_h * kernel_w * channels_in, channels_out)
+        return activate(kind, y if bias is None else y + bias)
+
+    def _conv2d_depthwise(self, arguments: list[Any], attributes: list[_Word], names: list[str]) -> Array:
+        x, w, bias = _padded(arguments, 3)
+        windows, kind = _windows(x, w.shape[0], w.shape[1], attributes)
+        y = np.einsum("yxhwc,hwc->yxc", windows, w).astype(F32)
+        return activate(kind, y if bias is None else y + bias)
+
+    def _global_average_pool(self, arguments: list[Any], attributes: list[_Word], names: list[str]) -> Array:
+        return arguments[0].mean(axis=(0, 1), dtype=np.float64).astype(F32)
+
+    # -- matrix products --------------------------------------------------------------------------------------------
+
+    def _linear(self, arguments: list[Any], attributes: list[_Word], names: list[str]) -> Array:
+        x, packed, weight_scale, bias, residual = _padded(arguments, 5)
+        bits, n, k, zero2, kind = (word.i for word in attributes)
+        assert x.shape[-1] == k and weight_scale.shape == (n,)
+        codes = self._codes(names[1], packed, bits, n, k)
+        q, scale, total = quantize_rows(x.reshape(-1, k))
+        # float64 holds every sum exactly: |sum| < 2^31.
+        acc = 2 * (q.astype(np.float64) @ codes.T.astype(np.float64)) - zero2 * total[:, None].astype(np.float64)
+        y = acc.astype(np.int32).astype(F32) * (scale[:, None] * (F32(0.5) * weight_scale))
+        return self._finish(y.reshape(*x.shape[:-1], n), bias, residual, kind)
+
+    def _linear_f32(self, arguments: list[Any], attributes: list[_Word], names: list[str]) -> Array:
+        x, w, bias, residual = _padded(arguments, 4)
+        return self._finish((x @ w).astype(F32), bias, residual, attributes[0].i)
+
+    def _finish(self, y: Array, bias: Array | None, residual: Array | None, kind: int) -> Array:
+        y = activate(kind, y if bias is None else y + bias)
+        return y if residual is None else y + residual.reshape(y.shape)
+
+    def _embedding(self, arguments: list[Any], attributes: list[_Word], names: list[str]) -> Array:
+        tokens, packed, scale = arguments
+        bits, n, k, zero2 = (word.i for word in attributes)
+        codes = self._codes(names[1], packed, bits, n, k)[tokens]
+        return ((codes.astype(F32) - F32(zero2 / 2)) * scale[tokens][:, None]).astype(F32)
+
+    def _embedding_f32(self, arguments: list[Any], attributes: list[_Word], names: list[str]) -> Array:
+        tokens, table = arguments
+        return np.array(table[tokens], dtype=F32)
+
+    def _codes(self, name: str, packed: Array, bits: int, n: int, k: int) -> Array:
+        if name not in self._unpacked:
+            self._unpacked[name] = unpack(packed, bits, n, k)
+        return self._unpacked[name]
+
+    # -- elementwise and norms --------------------------------------------------------------------------------------
+
+    def _add(self, arguments: list[Any], attributes: list[_Word], names: list[str]) -> Array:
+        return (arguments[0] + arguments[1]).astype(F32)
+
+    def _mul(self, arguments: list[Any], attributes: list[_Word], names: list[str]) -> Array:
+        return (arguments[0] * arguments[1]).astype(F32)
+
+    def _activation(self, arguments: list[Any], attributes: list[_Word], names: list[str]) -> Array:
+        return activate(attributes[0].i, arguments[0])
+
+    def _silu_mul(self, arguments: list[Any], attributes: list[_Word], names: list[str]) -> Array:
+        gate, up = np.split(arguments[0], 2, axis=-1)
+        return activate(ACTIVATION_NAMES.index("silu"), gate) * up
+
+    def _rms_norm(self, arguments: list[Any], attributes: list[_Word], names: list[str]) -> Array:
+        x, weight = arguments
+        mean = np.square(x.astype(np.float64)).mean(axis=-1, keepdims=True)
+        return (x / np.sqrt(mean + attributes[0].f) * weight).astype(F32)
+
+    def _layer_norm(self, arguments: list[Any], attributes: list[_Word], names: list[str]) -> Array:
+        x, weight, bias = arguments
+        centred = x.astype(np.float64) - x.mean(axis=-1, dtype=np.float64, keepdims=True)
+        variance = np.square(centred).mean(axis=-1, keepdims=True)
+        return (centred / np.sqrt(variance + attributes[0].f) * weight + bias).astype(F32)
+
+    def _softmax(self, arguments: list[Any], attributes: list[_Word], names: list[str]) -> Array:
+        x = arguments[0].astype(np.float64)
+        weights = np.exp(x - x.max(axis=-1, keepdims=True))
+        return (weights / weights.sum(axis=-1, keepdims=True)).astype(F32)
+
+    def _reshape(self, arguments: list[Any], attributes: list[_Word], names: list[str]) -> Array:
+        return arguments[0].reshape([word.i for word in attributes])
+
+    # -- attention --------------------------------------------------------------------------------------------------
+
+    def _rope(self, arguments: list[Any], attributes: list[_Word], names: list[str]) -> Array:
+        x, positions = arguments
+        heads, head_dim, theta = attributes[0].i, attributes[1].i, attributes[2].f
+        half = head_dim // 2
+        angles = positions[:, None].astype(np.float64) * theta ** (-np.arange(half) / half)
+        cos, sin = np.cos(angles)[:, None], np.sin(angles)[:, None]
+        turned = x[:, : heads * head_dim].reshape(len(x), heads, 2, half).astype(np.float64)
+        first, second = turned[:, :, 0], turned[:, :, 1]
+        result = x.astype(F32).copy()
+        rotated = np.stack([first * cos - second * sin, second * cos + first * sin], axis=2)
+        result[:, : heads * head_dim] = rotated.reshape(len(x), -1).astype(F32)
+        return result
+
+    def _attention_cached(self, arguments: list[Any], attributes: list[_Word], names: list[str]) -> Array:
+        qkv, positions, sequences = arguments
+        key_state, value_state, heads, kv_heads, head_dim = (word.i for word in attributes)
+        q, k, v = np.split(qkv, [heads * head_dim, (heads + kv_heads) * head_dim], axis=1)
+        for row, (position, sequence) in enumerate(zip(positions.tolist(), sequences.tolist(), strict=True)):
+            self.state.caches.setdefault((key_state, sequence), {})[position] = k[row]
+            self.state.caches.setdefault((value_state, sequence), {})[position] = v[row]
+        results = []
+        for row, (position, sequence) in enumerate(zip(positions.tolist(), sequences.tolist(), strict=True)):
+            keys = np.stack([self.state.caches[key_state, sequence][at] for at in range(position + 1)])
+            values = np.stack([self.state.caches[value_state, sequence][at] for at in range(position + 1)])
+            results.append(_attend(q[row], keys, values, heads, kv_heads, head_dim))
+        return np.stack(results)
+
+    def copy_sequence(self, source: int, target: int) -> None:
+        """Lets a sequence continue what another one holds: what a beam does when it splits."""
+        for (state, sequence), rows in list(self.state.caches.items()):
+            if sequence == source:
+                self.state.caches[state, target] = dict(rows)
+
+    def _state_write(self, arguments: list[Any], attributes: list[_Word], names: list[str]) -> None:
+        self.state.memories[attributes[0].i] = arguments[0].copy()
+
+    def _attention_memory(self, arguments: list[Any], attributes: list[_Word], names: list[str]) -> Array:
+        state, heads, kv_heads, head_dim = (word.i for word in attributes)
+        keys, values = np.split(self.state.memories[state], 2, axis=1)
+        return np.stack([_attend(q, keys, values, heads, kv_heads, head_dim) for q in arguments[0]])
+
+
+class _Word:
+    """An attribute word, read as int32 or as float32."""
+
+    def __init__(self, word: int) -> None:
+        self.i = int(struct.unpack("<i", struct.pack("<I", word))[0])
+        self.f = float(struct.unpack("<f", struct.pack("<I", word))[0])
+
+
+def _attend(q: Array, keys: Array, values: Array, heads: int, kv_heads: int, head_dim: int) -> Array:
+    """One query row [heads * head_dim] over n rows of keys and values."""
+    group = heads // kv_heads
+    queries = q.reshape(kv_heads, group, head_dim).astype(np.float64)
+    k = keys.reshape(len(keys), kv_heads, head_dim).astype(np.float64)
+    v = values.reshape(len(values), kv_heads, head_dim).astype(np.float64)
+    scores = np.einsum("hgd,nhd->hgn", queries, k) / np.sqrt(head_dim)
+    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    weights /= weights.sum(axis=-1, keepdims=True)
+    return np.einsum("hgn,nhd->hgd", weights, v).reshape(-1).astype(F32)
+
+
+def _windows(x: Array, kernel_h: int, kernel_w: int, attributes: list[_Word]) -> tuple[Array, int]:
+    """Windows [out_h, out_w, kernel_h, kernel_w, channels] of a zero-padded picture, and the activation."""
+    stride_h, stride_w, top, left, bottom, right, kind = (word.i for word in attributes)
+    padded = np.pad(x, ((top, bottom), (left, right), (0, 0)))
+    view = np.lib.stride_tricks.sliding_window_view(padded, (kernel_h, kernel_w), axis=(0, 1))
+    return np.ascontiguousarray(view[::stride_h, ::stride_w].transpose(0, 1, 3, 4, 2)), kind
+
+
+def _padded(arguments: list[Any], count: int) -> list[Any]:
+    return arguments + [None] * (count - len(arguments))
+
+
+def _contents(item: Any) -> Any:
+    """The Python value of a `gguf` field; an empty array has no parts that `contents` could read."""
+    if item.types[0] == gguf.GGUFValueType.ARRAY and not item.data:
+        return []
+    return item.contents()
