@@ -1,1 +1,55 @@
 """Captions pictures on the device from one small file: the public names of the package."""
+
+from mobile_multimodal.errors import (
+    DeadlineExceededError,
+    ImageTooLargeError,
+    InternalError,
+    InvalidImageError,
+    InvalidInputError,
+    MissingExtraError,
+    MobileMultiModalError,
+    ModelFormatError,
+    ModelNotFoundError,
+    NotFoundError,
+    OperationCancelledError,
+    OutOfMemoryError,
+    UnsupportedError,
+)
+from mobile_multimodal.images import ImageSource, load_image
+from mobile_multimodal.model.hub import available_models, find_model
+from mobile_multimodal.settings import PROFILES, GenerationSettings, Profile
+from mobile_multimodal.tasks.caption import Caption, CaptionPiece, CaptionStream
+from mobile_multimodal.tasks.multimodal_llm import HealthStatus, MobileMultiModalLLM
+from mobile_multimodal.tasks.performance import PerformanceMetrics
+
+__version__ = "0.1.0"  # pyproject.toml reads it from here: asking importlib.metadata would cost 20 ms at start
+
+__all__ = [
+    "PROFILES",
+    "Caption",
+    "CaptionPiece",
+    "CaptionStream",
+    "DeadlineExceededError",
+    "GenerationSettings",
+    "HealthStatus",
+    "ImageSource",
+    "ImageTooLargeError",
+    "InternalError",
+    "InvalidImageError",
+    "InvalidInputError",
+    "MissingExtraError",
+    "MobileMultiModalError",
+    "MobileMultiModalLLM",
+    "ModelFormatError",
+    "ModelNotFoundError",
+    "NotFoundError",
+    "OperationCancelledError",
+    "OutOfMemoryError",
+    "PerformanceMetrics",
+    "Profile",
+    "UnsupportedError",
+    "__version__",
+    "available_models",
+    "find_model",
+    "load_image",
+]

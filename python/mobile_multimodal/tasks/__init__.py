@@ -1,0 +1,1 @@
+"""Offers what the models can do, one method a task."""

@@ -1,0 +1,348 @@
+"""Offers a model file as one object: captions now, from any number of threads."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, overload
+
+import numpy as np
+from PIL import Image
+
+from mobile_multimodal.errors import (
+    DeadlineExceededError,
+    InvalidInputError,
+    MobileMultiModalError,
+    ModelFormatError,
+    UnsupportedError,
+    did_you_mean,
+)
+from mobile_multimodal.images import ImageSource, Pixels, load_image
+from mobile_multimodal.model.hub import DEFAULT_MODEL, find_model
+from mobile_multimodal.settings import (
+    MAX_THREADS,
+    GenerationOptions,
+    GenerationSettings,
+    Profile,
+    check_integer,
+    profile_named,
+    settings_from,
+)
+from mobile_multimodal.tasks.caption import Caption, CaptionStream, TokenCallback, caption_from_record
+from mobile_multimodal.tasks.performance import PerformanceCounter, PerformanceMetrics
+
+if TYPE_CHECKING:
+    from typing_extensions import Self, Unpack
+
+    from mobile_multimodal.native import Engine, Session
+
+ResultCallback = Callable[[int, "Caption | MobileMultiModalError"], None]
+
+_MODEL_OPTIONS: Final = ("threads", "profile", "verify")
+_PICTURES_AHEAD: Final = 2  # decoded while the core works on the one before; each may hold 256 MiB
+
+
+@dataclass(frozen=True, kw_only=True)
+class HealthStatus:
+    """Whether a model can answer, and what answers.
+
+    status      "ok" or "closed"
+    isa         the instruction set whose kernels run, e.g. "avx512_vnni"
+    verified    the weights' SHA-256 were compared with the file's: when it was loaded, or by this call
+    """
+
+    status: str
+    model: str
+    path: str
+    file_bytes: int
+    format_version: int
+    programs: tuple[str, ...]
+    isa: str
+    threads: int
+    profile: str
+    verified: bool
+    uptime_seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists, numbers and strings, ready for JSON."""
+        return asdict(self) | {"programs": list(self.programs)}
+
+
+class MobileMultiModalLLM:
+    """A loaded model file. All methods may be called from any thread; calls take turns on the model's threads."""
+
+    def __init__(self, engine: Engine, session: Session, *, profile: Profile, isa: str, verified: bool = False) -> None:
+        self._engine: Engine | None = engine
+        self._session: Session | None = session
+        self._profile = profile
+        self._verified = verified
+        self._process = os.getpid()
+        self._lock = threading.Lock()
+        self._counter = PerformanceCounter()
+        metadata = engine.metadata()
+        self._programs = tuple(engine.programs())
+        self._model_side = _positive(metadata, "mm.image.size", 224)
+        self._default_beams = profile.num_beams or _positive(metadata, "mm.caption.num_beams", 3)
+        self._default_tokens = _positive(metadata, "mm.caption.max_tokens", 24)
+        self._identity: dict[str, Any] = {
+            "model": str(metadata.get("general.name", "")),
+            "path": engine.path,
+            "file_bytes": engine.file_bytes,
+            "format_version": _positive(metadata, "mm.format_version", 1),
+            "isa": isa,
+            "threads": session.threads,
+        }
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | os.PathLike[str] = DEFAULT_MODEL,
+        *,
+        threads: int | None = None,
+        profile: str = "balanced",
+        verify: bool = False,
+        **unknown: NoReturn,
+    ) -> Self:
+        """Maps a model file and makes it ready; nothing is downloaded.
+
+        model    a name (of the package, or of a file in the folders of MOBILE_MM_MODELS) or a path to a .gguf file
+        threads  at least 1; 0 is every CPU this process may use; None is what the profile says
+        profile  "fast", "balanced" or "efficient": defaults for threads and beams
+        verify   compare the weights with the file's SHA-256 first
+        Raises ModelNotFoundError, ModelFormatError, InvalidInputError.
+        """
+        for name in unknown:
+            raise InvalidInputError(f"unknown setting {name!r}", did_you_mean(name, _MODEL_OPTIONS))
+        chosen = profile_named(profile)
+        if threads is not None:
+            check_integer("threads", threads, 0, MAX_THREADS)
+        path = find_model(model)
+        try:
+            from mobile_multimodal import native
+        except ImportError as error:
+            raise UnsupportedError(
+                f"the compiled core of the package cannot be loaded: {error}", "install the package: scripts/setup"
+            ) from error
+        engine = native.Engine(str(path))
+        if verify:
+            engine.verify()
+        session = native.Session(engine, threads=chosen.threads if threads is None else threads)
+        return cls(engine, session, profile=chosen, isa=native.isa(), verified=verify)
+
+    def generate_caption(self, image: ImageSource, **options: Unpack[GenerationOptions]) -> Caption:
+        """One sentence about a picture.
+
+        image    a path, the bytes of a picture file, a PIL picture, or a uint8 array [h, w], [h, w, 1 | 3 | 4]
+        options  num_beams, max_new_tokens, length_penalty, temperature, top_p, seed, stop, deadline_seconds:
+                 see GenerationSettings
+        Raises InvalidImageError, NotFoundError, InvalidInputError, DeadlineExceededError.
+        """
+        settings = settings_from(GenerationSettings, options)
+        with self._counter.call() as tokens:
+            caption = self._generate(self._load(image), settings, None)
+            tokens.append(len(caption.tokens))
+            return caption
+
+    def stream_caption(self, image: ImageSource, **options: Unpack[GenerationOptions]) -> CaptionStream:
+        """The pieces of a caption as they are written: greedy, or drawn with a temperature.
+
+        Iterate over it, or use it in a `with` block; leaving early cancels the rest. After the last piece its `caption`
+        is the whole. Beam search cannot stream: its best sentence is known at the end only.
+        """
+        settings = settings_from(GenerationSettings, {"num_beams": 1, **options})
+        if settings.num_beams not in (None, 1):
+            raise InvalidInputError(
+                f"setting num_beams is {settings.num_beams}, expected 1 for a stream",
+                "use generate_caption for beam search",
+            )
+        pixels = self._load(image)
+        self._open_session()
+
+        def write(on_token: TokenCallback) -> Caption:
+            with self._counter.call() as tokens:
+                caption = self._generate(pixels, settings, on_token)
+                tokens.append(len(caption.tokens))
+                return caption
+
+        return CaptionStream(write)
+
+    @overload
+    def generate_captions(
+        self,
+        images: Iterable[ImageSource],
+        *,
+        on_error: Literal["raise"] = "raise",
+        on_result: ResultCallback | None = None,
+        **options: Unpack[GenerationOptions],
+    ) -> list[Caption]: ...
+
+    @overload
+    def generate_captions(
+        self,
+        images: Iterable[ImageSource],
+        *,
+        on_error: Literal["return"],
+        on_result: ResultCallback | None = None,
+        **options: Unpack[GenerationOptions],
+    ) -> list[Caption | MobileMultiModalError]: ...
+
+    def generate_captions(
+        self,
+        images: Iterable[ImageSource],
+        *,
+        on_error: Literal["raise", "return"] = "raise",
+        on_result: ResultCallback | None = None,
+        **options: Unpack[GenerationOptions],
+    ) -> list[Caption] | list[Caption | MobileMultiModalError]:
+        """Captions for many pictures, in their order; the next pictures are decoded while the core works.
+
+        on_error   "raise" ends at the first picture that fails; "return" puts its error in its place and goes on
+        on_result  called with the index and the caption or error of each picture when it is done
+        The other options are those of generate_caption and hold for every picture.
+        """
+        settings = settings_from(GenerationSettings, options)
+        if on_error not in ("raise", "return"):
+            raise InvalidInputError(
+                f"setting on_error is {on_error!r}, expected 'raise' or 'return'", "pass one of them"
+            )
+        is_one_picture = isinstance(images, (str, bytes, bytearray, memoryview, os.PathLike, Image.Image))
+        if is_one_picture or (isinstance(images, np.ndarray) and images.ndim != 4) or not isinstance(images, Iterable):
+            raise InvalidInputError(
+                f"images is one value of type {type(images).__name__}, expected several pictures",
+                "pass a list, or use generate_caption",
+            )
+        self._open_session()
+        results: list[Caption | MobileMultiModalError] = []
+        for result in self._captions_of(images, settings):
+            if on_result is not None:
+                on_result(len(results), result)
+            if on_error == "raise" and isinstance(result, MobileMultiModalError):
+                raise result
+            results.append(result)
+        return results
+
+    def get_health_status(self, *, verify: bool = False) -> HealthStatus:
+        """What is loaded and whether it can answer; with `verify`, the weights are compared with their SHA-256."""
+        engine = self._engine
+        if verify and engine is not None:
+            engine.verify()
+            self._verified = True
+        return HealthStatus(
+            status="closed" if engine is None else "ok",
+            programs=self._programs,
+            profile=self._profile.name,
+            verified=self._verified,
+            uptime_seconds=self._counter.metrics().uptime_seconds,
+            **self._identity,
+        )
+
+    def get_performance_metrics(self) -> PerformanceMetrics:
+        """Counts and latencies since the model was loaded."""
+        return self._counter.metrics()
+
+    def close(self) -> None:
+        """Frees the threads and unmaps the file after the call under way; further calls raise InvalidInputError."""
+        with self._lock:
+            self._session = None
+            self._engine = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        name = self._identity["model"] or self._identity["path"]
+        return f"<MobileMultiModalLLM {name!r}, {self._identity['threads']} threads, {self._identity['isa']}>"
+
+    def _captions_of(
+        self, images: Iterable[ImageSource], settings: GenerationSettings
+    ) -> Iterator[Caption | MobileMultiModalError]:
+        sources = iter(images)
+        pending: deque[Future[Pixels]] = deque()
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="mobile-mm-load") as loader:
+            try:
+                while True:
+                    while len(pending) < _PICTURES_AHEAD and (source := next(sources, _END)) is not _END:
+                        pending.append(loader.submit(self._load, source))  # type: ignore[arg-type]
+                    if not pending:
+                        return
+                    yield self._caption_or_error(pending.popleft(), settings)
+            finally:
+                for future in pending:
+                    future.cancel()
+
+    def _caption_or_error(
+        self, pixels: Future[Pixels], settings: GenerationSettings
+    ) -> Caption | MobileMultiModalError:
+        try:
+            with self._counter.call() as tokens:
+                caption = self._generate(pixels.result(), settings, None)
+                tokens.append(len(caption.tokens))
+                return caption
+        except MobileMultiModalError as error:
+            return error
+
+    def _load(self, image: ImageSource) -> Pixels:
+        return load_image(image, model_side=self._model_side)
+
+    def _open_session(self) -> Session:
+        if self._process != os.getpid():
+            raise UnsupportedError(
+                f"the model was loaded in process {self._process} and is used in its fork {os.getpid()}, "
+                "where its threads do not exist",
+                "load the model in the process that uses it",
+            )
+        if self._session is None:
+            raise InvalidInputError("the model is closed", "load it again with from_pretrained")
+        return self._session
+
+    def _generate(self, pixels: Pixels, settings: GenerationSettings, on_token: TokenCallback | None) -> Caption:
+        num_beams = settings.num_beams
+        if num_beams is None:
+            num_beams = 1 if settings.temperature > 0 else self._default_beams
+        deadline = settings.deadline_seconds
+        start = time.monotonic()
+        if not self._lock.acquire(timeout=deadline if deadline > 0 else -1):
+            raise DeadlineExceededError(
+                f"other calls held the model for all of the deadline of {deadline:g} seconds",
+                "allow more time, or load the model more than once",
+            )
+        try:
+            session = self._open_session()
+            record = session.caption(
+                pixels,
+                num_beams=num_beams,
+                max_new_tokens=settings.max_new_tokens or self._default_tokens,
+                length_penalty=settings.length_penalty,
+                temperature=settings.temperature,
+                top_p=settings.top_p,
+                seed=settings.seed,
+                stop=list(settings.stop),
+                deadline_seconds=max(deadline - (time.monotonic() - start), 1e-9) if deadline > 0 else 0.0,
+                on_token=on_token,
+            )
+        finally:
+            self._lock.release()
+        return caption_from_record(record)
+
+
+_END: Final = object()
+
+
+def _positive(metadata: dict[str, Any], key: str, default: int) -> int:
+    value = metadata.get(key, default)
+    if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
+        raise ModelFormatError(
+            f"metadata `{key}` is {value!r}, expected a positive integer", "build the file again with `mobile-mm build`"
+        )
+    return value
