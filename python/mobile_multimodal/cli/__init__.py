@@ -1,0 +1,1 @@
+"""Offers the package on the command line as `mobile-mm`."""

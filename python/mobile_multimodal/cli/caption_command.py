@@ -1,0 +1,149 @@
+"""Prints a sentence about each picture: `mobile-mm caption PATH...`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Final, cast
+
+from mobile_multimodal.cli.picture_paths import expand_picture_paths
+from mobile_multimodal.cli.progress import ProgressBar
+from mobile_multimodal.errors import InvalidInputError, MobileMultiModalError, exit_code_of
+from mobile_multimodal.model.hub import DEFAULT_MODEL
+from mobile_multimodal.settings import PROFILES, GenerationOptions, GenerationSettings, settings_from
+from mobile_multimodal.tasks.caption import Caption
+from mobile_multimodal.tasks.multimodal_llm import MobileMultiModalLLM
+
+EXIT_SOME_FAILED: Final = 1
+
+
+def add_caption_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares what `mobile-mm caption` takes."""
+    parser.add_argument(
+        "paths", nargs="+", metavar="PATH", help="a picture, a folder of pictures, or a pattern in quotes"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object a line, failures included")
+    parser.add_argument("--stream", action="store_true", help="print each word when it is written (greedy search)")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="name or .gguf file (default: %(default)s)")
+    parser.add_argument("--profile", default="balanced", help=f"one of {', '.join(PROFILES)} (default: %(default)s)")
+    parser.add_argument("--threads", type=int, metavar="N", help="0 is every CPU (default: what the profile says)")
+    parser.add_argument("--beams", type=int, metavar="N", help="width of the search; 1 is greedy")
+    parser.add_argument("--max-tokens", type=int, metavar="N", help="at most this many pieces of words")
+    parser.add_argument("--length-penalty", type=float, metavar="X", help="above 0 favours longer sentences")
+    parser.add_argument("--temperature", type=float, metavar="X", help="above 0 draws words at random")
+    parser.add_argument(
+        "--top-p", type=float, metavar="P", help="draw from the likeliest words of this total probability"
+    )
+    parser.add_argument("--seed", type=int, metavar="N", help="the same seed draws the same words")
+    parser.add_argument("--stop", action="append", metavar="TEXT", help="end before this text; may be repeated")
+    parser.add_argument("--deadline", type=float, metavar="SECONDS", help="give up on a picture after this long")
+
+
+def run_caption(arguments: argparse.Namespace) -> int:
+    """Prints captions to stdout and failures to stderr; returns the exit code."""
+    options = _generation_options(arguments)
+    settings_from(GenerationSettings, options)  # a wrong setting is refused before a model is loaded
+    if arguments.stream and arguments.json:
+        raise InvalidInputError("options --stream and --json exclude each other", "drop one of them")
+    if arguments.stream and arguments.beams not in (None, 1):
+        raise InvalidInputError(
+            f"option --beams is {arguments.beams}, expected 1 with --stream", "drop --stream for beam search"
+        )
+    entries = expand_picture_paths(arguments.paths)
+    report = _Report(as_json=arguments.json, shows_paths=len(entries) > 1)
+    with (
+        MobileMultiModalLLM.from_pretrained(
+            arguments.model, threads=arguments.threads, profile=arguments.profile
+        ) as model,
+        ProgressBar("captions", len(entries)) as progress,
+    ):
+        report.progress = progress
+        paths = []
+        for entry in entries:
+            if isinstance(entry, tuple):
+                report.failure(*entry)
+            else:
+                paths.append(entry)
+        if arguments.stream:
+            for path in paths:
+                _stream(model, path, options, report)
+        else:
+            model.generate_captions(
+                paths,
+                on_error="return",
+                on_result=lambda index, result: report.result(paths[index], result),
+                **options,
+            )
+    if report.first_error is None:
+        return 0
+    return exit_code_of(report.first_error) if len(entries) == 1 else EXIT_SOME_FAILED
+
+
+def _generation_options(arguments: argparse.Namespace) -> GenerationOptions:
+    values = {
+        "num_beams": arguments.beams,
+        "max_new_tokens": arguments.max_tokens,
+        "length_penalty": arguments.length_penalty,
+        "temperature": arguments.temperature,
+        "top_p": arguments.top_p,
+        "seed": arguments.seed,
+        "stop": arguments.stop,
+        "deadline_seconds": arguments.deadline,
+    }
+    return cast(GenerationOptions, {name: value for name, value in values.items() if value is not None})
+
+
+def _stream(model: MobileMultiModalLLM, path: str, options: GenerationOptions, report: _Report) -> None:
+    try:
+        with model.stream_caption(path, **options) as stream:
+            report.begin_stream(path)
+            for piece in stream:
+                print(piece, end="", flush=True)
+            print(flush=True)
+            report.advance()
+    except MobileMultiModalError as error:
+        report.failure(path, error)
+
+
+class _Report:
+    """Writes captions and failures as they come, around the progress bar."""
+
+    def __init__(self, *, as_json: bool, shows_paths: bool) -> None:
+        self.progress: ProgressBar | None = None
+        self.first_error: MobileMultiModalError | None = None
+        self._as_json = as_json
+        self._shows_paths = shows_paths
+
+    def result(self, path: str, result: Caption | MobileMultiModalError) -> None:
+        if isinstance(result, MobileMultiModalError):
+            self.failure(path, result)
+            return
+        self._clear_progress()
+        if self._as_json:
+            print(json.dumps({"path": path, **result.to_dict()}, ensure_ascii=False), flush=True)
+        else:
+            print(f"{path}: {result}" if self._shows_paths else str(result), flush=True)
+        self.advance()
+
+    def failure(self, path: str, error: MobileMultiModalError) -> None:
+        self.first_error = self.first_error or error
+        self._clear_progress()
+        if self._as_json:
+            record = {"type": type(error).__name__, "message": error.message, "hint": error.hint}
+            print(json.dumps({"path": path, "error": record}, ensure_ascii=False), flush=True)
+        print(f"mobile-mm: {error}", file=sys.stderr, flush=True)
+        self.advance()
+
+    def begin_stream(self, path: str) -> None:
+        self._clear_progress()
+        if self._shows_paths:
+            print(f"{path}: ", end="", flush=True)
+
+    def advance(self) -> None:
+        if self.progress is not None:
+            self.progress.advance()
+
+    def _clear_progress(self) -> None:
+        if self.progress is not None:
+            self.progress.clear()

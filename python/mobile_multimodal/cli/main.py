@@ -1,0 +1,117 @@
+"""Picks the subcommand, loads its module alone, and turns its failure into a message and an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import io
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from mobile_multimodal import __version__
+from mobile_multimodal.errors import InternalError, MissingExtraError, MobileMultiModalError, exit_code_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """A subcommand: `module` has add_<name>_arguments(parser) and run_<name>(arguments) -> exit code."""
+
+    name: str
+    summary: str
+    module: str
+    extra: str = ""
+
+
+# Modules are named, not imported: `mobile-mm caption` must start without PyTorch, and run where it is not installed.
+COMMANDS: Final[dict[str, Command]] = {
+    command.name: command
+    for command in (
+        Command(
+            name="caption",
+            summary="print a sentence about each picture",
+            module="mobile_multimodal.cli.caption_command",
+        ),
+        Command(name="info", summary="print what is inside a model file", module="mobile_multimodal.model.info"),
+        Command(
+            name="build",
+            summary="make a model file from a trained checkpoint",
+            module="mobile_multimodal.compile.command",
+            extra="train",
+        ),
+        Command(
+            name="train",
+            summary="train a model on a folder of captioned pictures",
+            module="mobile_multimodal.training.command",
+            extra="train",
+        ),
+        Command(
+            name="evaluate",
+            summary="score a model file on captioned pictures",
+            module="mobile_multimodal.evaluation.command",
+            extra="train",
+        ),
+    )
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns its exit code (docs/cli.md lists them)."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a file name need not be valid UTF-8
+    try:
+        return _run(list(sys.argv[1:] if arguments is None else arguments))
+    except MobileMultiModalError as error:
+        print(f"mobile-mm: {error}", file=sys.stderr)
+        return exit_code_of(error)
+    except KeyboardInterrupt as interrupt:
+        print("mobile-mm: stopped", file=sys.stderr)
+        return exit_code_of(interrupt)
+    except BrokenPipeError:  # the reader of our output, `head` for example, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _run(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="mobile-mm",
+        description="One small file that sees: captions pictures on the device.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="commands:\n"
+        + "\n".join(f"  {command.name:10}{command.summary}" for command in COMMANDS.values())
+        + "\n\n`mobile-mm COMMAND --help` explains one of them.",
+    )
+    parser.add_argument("--version", action="version", version=f"mobile-mm {__version__}")
+    parser.add_argument("command", choices=list(COMMANDS), metavar="COMMAND")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    chosen = parser.parse_args(arguments)
+    command = COMMANDS[chosen.command]
+    try:
+        module = importlib.import_module(command.module)
+    except ModuleNotFoundError as error:
+        raise _missing_module(command, error) from error
+    own_parser = argparse.ArgumentParser(
+        prog=f"mobile-mm {command.name}", description=f"{command.summary.capitalize()}."
+    )
+    getattr(module, f"add_{command.name}_arguments")(own_parser)
+    options = own_parser.parse_args(chosen.arguments)
+    try:
+        code: int = getattr(module, f"run_{command.name}")(options)
+    except ModuleNotFoundError as error:
+        raise _missing_module(command, error) from error
+    return code
+
+
+def _missing_module(command: Command, error: ModuleNotFoundError) -> MobileMultiModalError:
+    name = error.name or "a module"
+    if name.startswith("mobile_multimodal"):
+        return InternalError(f"`mobile-mm {command.name}` is not part of this installation: no module {name}")
+    hint = f"pip install 'mobile-multimodal[{command.extra}]'" if command.extra else f"pip install {name}"
+    return MissingExtraError(f"`mobile-mm {command.name}` needs the package {name}, which is not installed", hint)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
