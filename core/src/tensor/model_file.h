@@ -5,7 +5,6 @@
 #include <memory>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
 #include "base/mapped_file.h"
@@ -55,6 +54,7 @@ class ModelFile {
 
  private:
   ModelFile() = default;
+  static base::Result<std::shared_ptr<const ModelFile>> from_file(std::shared_ptr<const base::MappedFile> file);
   struct Impl;
   std::shared_ptr<const Impl> impl_;
 };
