@@ -19,7 +19,6 @@ from mobile_multimodal.errors import (
     DeadlineExceededError,
     InvalidInputError,
     MobileMultiModalError,
-    ModelFormatError,
     UnsupportedError,
     did_you_mean,
 )
@@ -87,14 +86,13 @@ class MobileMultiModalLLM:
         self._counter = PerformanceCounter()
         metadata = engine.metadata()
         self._programs = tuple(engine.programs())
-        self._model_side = _positive(metadata, "mm.image.size", 224)
-        self._default_beams = profile.num_beams or _positive(metadata, "mm.caption.num_beams", 3)
-        self._default_tokens = _positive(metadata, "mm.caption.max_tokens", 24)
+        self._model_side = engine.image_size
+        self._can_caption = engine.can_caption
         self._identity: dict[str, Any] = {
             "model": str(metadata.get("general.name", "")),
             "path": engine.path,
             "file_bytes": engine.file_bytes,
-            "format_version": _positive(metadata, "mm.format_version", 1),
+            "format_version": int(metadata.get("mm.format_version", 0)),
             "isa": isa,
             "threads": session.threads,
         }
@@ -129,6 +127,8 @@ class MobileMultiModalLLM:
             raise UnsupportedError(
                 f"the compiled core of the package cannot be loaded: {error}", "install the package: scripts/setup"
             ) from error
+        if (isa_error := native.isa_error()) is not None:
+            raise UnsupportedError(isa_error, "unset MM_FORCE_ISA: the best instruction set is chosen by itself")
         engine = native.Engine(str(path))
         if verify:
             engine.verify()
@@ -304,12 +304,17 @@ class MobileMultiModalLLM:
             )
         if self._session is None:
             raise InvalidInputError("the model is closed", "load it again with from_pretrained")
+        if not self._can_caption:
+            raise UnsupportedError(
+                f"model file {self._identity['path']!r} cannot caption: its programs are {', '.join(self._programs)}",
+                f"load another, for example {DEFAULT_MODEL!r}",
+            )
         return self._session
 
     def _generate(self, pixels: Pixels, settings: GenerationSettings, on_token: TokenCallback | None) -> Caption:
         num_beams = settings.num_beams
         if num_beams is None:
-            num_beams = 1 if settings.temperature > 0 else self._default_beams
+            num_beams = 1 if settings.temperature > 0 else self._profile.num_beams
         deadline = settings.deadline_seconds
         start = time.monotonic()
         if not self._lock.acquire(timeout=deadline if deadline > 0 else -1):
@@ -322,7 +327,7 @@ class MobileMultiModalLLM:
             record = session.caption(
                 pixels,
                 num_beams=num_beams,
-                max_new_tokens=settings.max_new_tokens or self._default_tokens,
+                max_new_tokens=settings.max_new_tokens,
                 length_penalty=settings.length_penalty,
                 temperature=settings.temperature,
                 top_p=settings.top_p,
@@ -337,12 +342,3 @@ class MobileMultiModalLLM:
 
 
 _END: Final = object()
-
-
-def _positive(metadata: dict[str, Any], key: str, default: int) -> int:
-    value = metadata.get(key, default)
-    if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
-        raise ModelFormatError(
-            f"metadata `{key}` is {value!r}, expected a positive integer", "build the file again with `mobile-mm build`"
-        )
-    return value
