@@ -123,7 +123,7 @@ def _pixels_of_file(file: Any, name: str, model_side: int) -> Pixels:
         raise
     except UnidentifiedImageError as error:
         raise InvalidImageError(
-            f"{name} is not a picture in a known format, expected {', '.join(FORMATS[:-1])} or {FORMATS[-1]}",
+            f"{name} holds no readable picture, expected {', '.join(FORMATS[:-1])} or {FORMATS[-1]}",
             "convert it to JPEG or PNG",
         ) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:

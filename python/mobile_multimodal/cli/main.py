@@ -7,6 +7,7 @@ import importlib
 import io
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -62,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file name need not be valid UTF-8
+    warnings.filterwarnings("ignore", module="PIL")  # it warns of damaged EXIF; what matters comes as an error
     try:
         return _run(list(sys.argv[1:] if arguments is None else arguments))
     except MobileMultiModalError as error:
