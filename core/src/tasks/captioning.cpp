@@ -15,7 +15,7 @@ double milliseconds(Clock::time_point from, Clock::time_point to) { return std::
 // The decoder of a session: runs `decode`, keeps the time of the first token.
 class SessionDecoder final : public TokenDecoder {
  public:
-  SessionDecoder(Session& session) : session_(session), vocabulary_(static_cast<int>(session.engine().tokenizer()->vocabulary_size())) {}
+  explicit SessionDecoder(Session& session) : session_(session), vocabulary_(session.engine().tokenizer()->vocabulary_size()) {}
 
   int vocabulary() const override { return vocabulary_; }
 
@@ -49,20 +49,6 @@ class SessionDecoder final : public TokenDecoder {
   Clock::time_point first_token_ = Clock::now();
 };
 
-// Byte length of `text` that ends on a whole UTF-8 character.
-size_t whole_characters(std::string_view text) {
-  size_t back = 0;
-  while (back < 4 && back < text.size()) {
-    const auto byte = static_cast<unsigned char>(text[text.size() - 1 - back]);
-    if ((byte & 0xC0) != 0x80) {
-      const size_t needed = byte >= 0xF0 ? 4 : byte >= 0xE0 ? 3 : byte >= 0xC0 ? 2 : 1;
-      return back + 1 >= needed ? text.size() : text.size() - 1 - back;
-    }
-    ++back;
-  }
-  return text.size();
-}
-
 // Makes a sentence of lower-case model text, piece by piece, so that a stream and a whole caption read the same.
 class SentenceWriter {
  public:
@@ -70,8 +56,8 @@ class SentenceWriter {
 
   // The new text of this token. Text that may turn out to be the begin of a stop text is held back.
   std::string add(int32_t token) {
-    raw_ += tokenizer_.decode(&token, 1, true);
-    size_t end = whole_characters(raw_);
+    raw_ += characters_.push(tokenizer_.piece(token));
+    size_t end = raw_.size();
     for (const std::string& stop : stop_) {
       const size_t found = raw_.find(stop);
       if (found != std::string::npos) {
@@ -81,7 +67,7 @@ class SentenceWriter {
     }
     if (!is_stopped_)
       for (const std::string& stop : stop_)
-        for (size_t length = std::min(stop.size() - 1, end); length > 0; --length)
+        for (size_t length = std::min(stop.size() - 1, raw_.size()); length > 0; --length)
           if (raw_.compare(raw_.size() - length, length, stop, 0, length) == 0) {
             end = std::min(end, raw_.size() - length);
             break;
@@ -91,6 +77,7 @@ class SentenceWriter {
 
   // What was held back, and the full stop when the model ended the sentence itself.
   std::string finish(bool is_ended) {
+    raw_ += characters_.finish();
     std::string rest = is_stopped_ ? std::string() : take(raw_.size());
     if (is_ended && has_text_ && !ends_sentence_) rest += '.';
     return rest;
@@ -117,6 +104,7 @@ class SentenceWriter {
 
   const text::BytePairEncoding& tokenizer_;
   const std::vector<std::string>& stop_;
+  text::Utf8Stream characters_;
   std::string raw_;
   size_t written_ = 0;
   bool has_text_ = false, ends_sentence_ = false, is_stopped_ = false;

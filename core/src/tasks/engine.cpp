@@ -66,7 +66,7 @@ base::Result<std::shared_ptr<const Engine>> Engine::from_file(std::shared_ptr<co
 }
 
 base::Status Engine::read_caption_settings() {
-  const int64_t last = static_cast<int64_t>(tokenizer_->vocabulary_size()) - 1;
+  const int64_t last = tokenizer_->vocabulary_size() - 1;
   MM_ASSIGN_OR_RETURN(const int64_t begin, bounded(*file_, "mm.caption.bos", 0, last));
   MM_ASSIGN_OR_RETURN(const int64_t end, bounded(*file_, "mm.caption.eos", 0, last));
   MM_ASSIGN_OR_RETURN(const int64_t pad, bounded(*file_, "mm.caption.pad", 0, last));
