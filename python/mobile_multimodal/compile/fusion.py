@@ -110,6 +110,7 @@ def fold_batch_norms(graph: Graph) -> None:
         graph.constants[bias_name] = ((bias - mean) * gain + beta).astype(np.float32)
         before.inputs = [before.inputs[0], weight_name, bias_name]
         before.outputs = node.outputs
+        before.attributes["statistics"] = (beta, np.abs(gamma))  # of its outputs, before the activation
         graph.nodes.remove(node)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobile_multimodal.compile import pack
+from mobile_multimodal.compile.bias_correction import bias_shift, expected_output
 from mobile_multimodal.compile.errors import unsupported
 from mobile_multimodal.compile.fusion import is_linear
 from mobile_multimodal.compile.onnx_graph import Graph, Node
@@ -40,6 +41,7 @@ def import_graph(
         if lower is None:
             raise unsupported(node.name, node.operation, "the core has no such operation", SUPPORTED)
         lower(importer, node)
+        importer.follow_means(node)
     return {name: importer.value(name) for name in graph.outputs}
 
 
@@ -56,6 +58,8 @@ class _Importer:
         self.section = section
         self.quantize = quantize
         self.values: dict[str, Value] = {}
+        # Expected value per channel, where batch norm tells it.
+        self.means: dict[str, NDArray[np.float64]] = {}
         self._names: set[str] = set()
 
     def value(self, name: str) -> Value:
@@ -93,15 +97,37 @@ class _Importer:
 
     def linear(self, node: Node, weight: NDArray[np.float32], bias: NDArray[np.float32] | None) -> None:
         """weight: [n, k]."""
+        matrix = self.quantize(weight)
+        expected = self.means.get(node.inputs[0])
+        if isinstance(matrix, pack.QuantizedMatrix) and expected is not None:
+            shift = bias_shift(weight, matrix, expected)
+            bias = shift if bias is None else bias + shift
         self.values[node.outputs[0]] = pack.linear(
             self.builder,
             self.tensor_name(node),
             self.value(node.inputs[0]),
-            self.quantize(weight),
+            matrix,
             bias=bias,
             residual=self.residual(node),
             activation=node.attributes.get("activation", 0),
         )
+
+    def follow_means(self, node: Node) -> None:
+        """Notes the expected value of a node's result, if it can be known."""
+        if "statistics" in node.attributes:
+            mean = expected_output(*node.attributes["statistics"], node.attributes.get("activation", 0))
+            if "residual" in node.attributes:
+                other = self.means.get(node.attributes["residual"])
+                if other is None:
+                    return
+                mean = mean + other
+        elif node.operation == "Add" and all(name in self.means for name in node.inputs):
+            mean = self.means[node.inputs[0]] + self.means[node.inputs[1]]
+        elif node.operation in _MEAN_KEEPING and node.inputs[0] in self.means:
+            mean = self.means[node.inputs[0]]
+        else:
+            return
+        self.means[node.outputs[0]] = mean
 
 
 def _lower_conv(self: _Importer, node: Node) -> None:
@@ -228,6 +254,7 @@ _LOWERINGS: dict[str, Callable[[_Importer, Node], None]] = {
     "Unsqueeze": _lower_reshape,
     "Softmax": _lower_softmax,
 }
+_MEAN_KEEPING = ("GlobalAveragePool", "ReduceMean", "Flatten", "Reshape", "Squeeze", "Unsqueeze")
 _FUSED = ("BatchNormalization", "Pad", "Relu", "Clip", "Sigmoid", "HardSwish", "HardSigmoid * x", "Tanh", "Gelu", "Identity")
 SUPPORTED = sorted({*(name for name in _LOWERINGS if name != "Activation"), *_FUSED})
 
