@@ -172,18 +172,12 @@ void check_tensors() {
     check_tensor({64}, type, {"tensor type " + std::to_string(type)});
   }
   for (const uint64_t offset : {uint64_t{1}, uint64_t{32}, uint64_t{65}, ~uint64_t{0} - 1}) {
-    check_wrong(
-        [&](GgufWriter& m) {
-          m.tensors.push_back({"decoder.odd", {16}, 0, bytes, offset});
-        },
-        {"`decoder.odd`", "offset " + std::to_string(offset), "multiple of 64"});
+    check_wrong([&](GgufWriter& m) { m.tensors.push_back({"decoder.odd", {16}, 0, bytes, offset}); },
+                {"`decoder.odd`", "offset " + std::to_string(offset), "multiple of 64"});
   }
   for (const uint64_t offset : {uint64_t{1} << 20, uint64_t{1} << 63, ~uint64_t{0} - 63}) {
-    check_wrong(
-        [&](GgufWriter& m) {
-          m.tensors.push_back({"decoder.odd", {16}, 0, bytes, offset});
-        },
-        {"`decoder.odd`", "expected an end within"});
+    check_wrong([&](GgufWriter& m) { m.tensors.push_back({"decoder.odd", {16}, 0, bytes, offset}); },
+                {"`decoder.odd`", "expected an end within"});
   }
   check_wrong([](GgufWriter& m) { m.tensors[1].offset = 0; }, {"expected at least", "the end of"});
   check_wrong([](GgufWriter& m) { m.tensors[4].offset = 64; }, {"`decoder.ids`", "expected at least 96"});
@@ -259,11 +253,7 @@ void check_verify() {
   const auto nothing = [](GgufWriter&) {};
   MM_CHECK(verdict(nothing, {"encoder"}).empty());
   MM_CHECK(verdict(nothing, {"encoder", "text"}).find("`text` has no tensor") != std::string::npos);
-  MM_CHECK(verdict(
-               [](GgufWriter& m) {
-                 m.tensors.push_back({"loose", {16}, 0, std::string(64, '\0')});
-               },
-               {"encoder"})
+  MM_CHECK(verdict([](GgufWriter& m) { m.tensors.push_back({"loose", {16}, 0, std::string(64, '\0')}); }, {"encoder"})
                .find("`loose` belongs to no section") != std::string::npos);
   GgufWriter unsealed;
   unsealed.u32("general.alignment", 64);

@@ -19,9 +19,8 @@ struct Range {
 
 std::vector<Range> split(ThreadPool& pool, size_t count, size_t grain) {
   std::vector<Range> ranges(static_cast<size_t>(pool.threads()));
-  pool.parallel_for(count, grain, [&](size_t begin, size_t end, int index) {
-    ranges[static_cast<size_t>(index)] = {begin, end};
-  });
+  pool.parallel_for(count, grain,
+                    [&](size_t begin, size_t end, int index) { ranges[static_cast<size_t>(index)] = {begin, end}; });
   return ranges;
 }
 

@@ -41,8 +41,7 @@ class [[nodiscard]] Status {
 inline Status invalid_input(std::string message, std::string hint = {}) {
   return {StatusCode::invalid_input, std::move(message), std::move(hint)};
 }
-inline Status model_format(std::string message,
-                           std::string hint = "build the file again with `mobile-mm build`") {
+inline Status model_format(std::string message, std::string hint = "build the file again with `mobile-mm build`") {
   return {StatusCode::model_format, std::move(message), std::move(hint)};
 }
 inline Status not_found(std::string message, std::string hint = {}) {
@@ -53,8 +52,8 @@ inline Status not_found(std::string message, std::string hint = {}) {
 template <class T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : state_(std::in_place_index<0>, std::move(value)) {}          // NOLINT: implicit
-  Result(Status status) : state_(std::in_place_index<1>, std::move(status)) {}   // NOLINT: implicit
+  Result(T value) : state_(std::in_place_index<0>, std::move(value)) {}         // NOLINT: implicit
+  Result(Status status) : state_(std::in_place_index<1>, std::move(status)) {}  // NOLINT: implicit
 
   bool is_ok() const { return state_.index() == 0; }
   const Status& status() const {
@@ -73,14 +72,13 @@ class [[nodiscard]] Result {
 #define MM_CONCAT_INNER(a, b) a##b
 #define MM_CONCAT(a, b) MM_CONCAT_INNER(a, b)
 // Leaves the function with the failure, if there is one.
-#define MM_RETURN_IF_ERROR(expression)               \
-  do {                                               \
-    ::mm::base::Status mm_status_ = (expression);    \
-    if (!mm_status_.is_ok()) return mm_status_;      \
+#define MM_RETURN_IF_ERROR(expression)            \
+  do {                                            \
+    ::mm::base::Status mm_status_ = (expression); \
+    if (!mm_status_.is_ok()) return mm_status_;   \
   } while (false)
 // Declares `target` from a Result, or leaves the function with its failure.
-#define MM_ASSIGN_OR_RETURN(target, expression)                                   \
-  auto MM_CONCAT(mm_result_, __LINE__) = (expression);                            \
-  if (!MM_CONCAT(mm_result_, __LINE__).is_ok())                                   \
-    return MM_CONCAT(mm_result_, __LINE__).status();                              \
+#define MM_ASSIGN_OR_RETURN(target, expression)                                                  \
+  auto MM_CONCAT(mm_result_, __LINE__) = (expression);                                           \
+  if (!MM_CONCAT(mm_result_, __LINE__).is_ok()) return MM_CONCAT(mm_result_, __LINE__).status(); \
   target = std::move(MM_CONCAT(mm_result_, __LINE__).value())

@@ -62,7 +62,9 @@ struct alignas(64) Bed {
   // Call after the sleeper's condition became true.
   void rouse() {
     if (!is_asleep.load()) return;
-    { std::lock_guard<std::mutex> lock(mutex); }  // the sleeper is past its check, or inside wait()
+    {
+      std::lock_guard<std::mutex> lock(mutex);
+    }  // the sleeper is past its check, or inside wait()
     wake.notify_one();
   }
 };

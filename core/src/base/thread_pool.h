@@ -14,9 +14,10 @@ class ThreadPool {
   virtual ~ThreadPool() = default;
   virtual int threads() const = 0;
 
-  // Calls body(context, begin, end, thread_index) for static, contiguous, disjoint pieces of [0, count), each a multiple of
-  // `grain` long (the last may be shorter), at most one piece a thread. Returns when all are done. The split depends on
-  // count, grain and threads() alone. Not to be called from inside a body, nor from two threads at once.
+  // Calls body(context, begin, end, thread_index) for static, contiguous, disjoint pieces of [0, count), each a
+  // multiple of `grain` long (the last may be shorter), at most one piece a thread. Returns when all are done. The
+  // split depends on count, grain and threads() alone. Not to be called from inside a body, nor from two threads at
+  // once.
   using Body = void (*)(void* context, size_t begin, size_t end, int thread_index);
   virtual void run(size_t count, size_t grain, Body body, void* context) = 0;
 

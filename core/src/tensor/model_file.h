@@ -34,8 +34,8 @@ class ModelFile {
   static base::Result<std::shared_ptr<const ModelFile>> from_bytes(const void* bytes, size_t size);
 
   size_t bytes() const;
-  const std::vector<std::string>& tensor_names() const;    // file order
-  const std::vector<std::string>& metadata_keys() const;   // file order
+  const std::vector<std::string>& tensor_names() const;        // file order
+  const std::vector<std::string>& metadata_keys() const;       // file order
   const TensorView* find_tensor(std::string_view name) const;  // nullptr: absent. The data is read-only.
   const MetadataValue* find(std::string_view key) const;       // nullptr: absent
 
@@ -47,9 +47,10 @@ class ModelFile {
   base::Result<std::vector<std::string_view>> strings(std::string_view key) const;
   base::Result<std::vector<uint32_t>> words(std::string_view key) const;  // u32 array (each value checked to fit)
 
-  // Names of the sections in `mm.sections`, and the check of each against `mm.sha256.<section>`. A section is all tensors whose
-  // name begins with "<section>.", hashed in file order as name bytes, one zero byte, data bytes. The section "metadata" is
-  // every metadata pair but those whose key begins with "mm.sha256.", hashed in file order as its raw bytes in the file.
+  // Names of the sections in `mm.sections`, and the check of each against `mm.sha256.<section>`. A section is all
+  // tensors whose name begins with "<section>.", hashed in file order as name bytes, one zero byte, data bytes. The
+  // section "metadata" is every metadata pair but those whose key begins with "mm.sha256.", hashed in file order as its
+  // raw bytes in the file.
   base::Status verify() const;
 
  private:
