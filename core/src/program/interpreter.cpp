@@ -64,7 +64,9 @@ base::Result<std::vector<NamedTensor>> Interpreter::run(std::string_view name, c
 
   for (size_t i = 0; i < inputs.size(); ++i) plan->slots[i].data = bound[i]->data;
   ops::Context context = {kernels_, pool_, states_, arena_.data() + plan->scratch_offset};
-  for (const Instruction& instruction : program->instructions()) {
+  if (profile_ != nullptr) profile_->resize(program->instructions().size(), 0.0);
+  for (size_t index = 0; index < program->instructions().size(); ++index) {
+    const Instruction& instruction = program->instructions()[index];
     MM_RETURN_IF_ERROR(check_deadline());
     ops::Inputs arguments;
     arguments.count = instruction.input_count;
@@ -77,7 +79,9 @@ base::Result<std::vector<NamedTensor>> Interpreter::run(std::string_view name, c
       plan->slots[slot].data = source >= 0 ? plan->slots[static_cast<size_t>(source)].data : arena_.data() + plan->offsets[slot];
       output = plan->slots[slot];
     }
+    const auto start = profile_ != nullptr ? std::chrono::steady_clock::now() : std::chrono::steady_clock::time_point();
     MM_RETURN_IF_ERROR(instruction.op->run(context, instruction.attributes, arguments, output));
+    if (profile_ != nullptr) (*profile_)[index] += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   }
   std::vector<NamedTensor> outputs;
   for (const ProgramOutput& output : program->outputs()) outputs.push_back({output.name, plan->slots[static_cast<size_t>(output.slot)]});

@@ -1,0 +1,111 @@
+// Times one program of a model file and shows where the time goes: `bench_program MODEL PROGRAM [THREADS [REPEATS]]`.
+// Prints one JSON line: median and fastest run in milliseconds, and the share of each operation.
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <map>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "program/interpreter.h"
+
+using namespace mm;
+
+namespace {
+
+struct Sample {
+  std::vector<uint8_t> bytes;
+  tensor::TensorView view;
+};
+
+// A picture of noise, features of noise, or three beams at position 0: what the programs of a captioning model take.
+Sample sample_input(const program::ProgramInput& input, int side) {
+  Sample sample;
+  sample.view.dtype = input.dtype;
+  sample.view.shape = input.name == "pixels" ? tensor::Shape::of(side, side, 3) : input.name == "features" ? tensor::Shape::of(49, 1280) : tensor::Shape::of(3);
+  std::mt19937 random(1);
+  sample.bytes.resize(sample.view.bytes());
+  if (input.dtype == tensor::DType::u8)
+    for (uint8_t& byte : sample.bytes) byte = static_cast<uint8_t>(random());
+  if (input.dtype == tensor::DType::f32)
+    for (size_t i = 0; i < sample.bytes.size() / 4; ++i) reinterpret_cast<float*>(sample.bytes.data())[i] = static_cast<float>(random() % 600) * 0.01f;
+  if (input.name == "sequences")
+    for (int i = 0; i < 3; ++i) reinterpret_cast<int32_t*>(sample.bytes.data())[i] = i;
+  sample.view.data = sample.bytes.data();
+  return sample;
+}
+
+int fail(const base::Status& status) {
+  std::fprintf(stderr, "%s\n", status.message().c_str());
+  return 1;
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  if (count < 3) {
+    std::fprintf(stderr, "usage: bench_program MODEL PROGRAM [THREADS [REPEATS]]\n");
+    return 2;
+  }
+  auto file = tensor::ModelFile::open(arguments[1]);
+  if (!file.is_ok()) return fail(file.status());
+  auto states = program::load_states(*file.value());
+  if (!states.is_ok()) return fail(states.status());
+  const std::string wanted = arguments[2];
+  const auto names = file.value()->strings("mm.programs");
+  if (!names.is_ok()) return fail(names.status());
+  std::vector<std::shared_ptr<const program::Program>> programs;
+  const program::Program* chosen = nullptr;
+  for (std::string_view name : names.value()) {
+    auto loaded = program::Program::load(file.value(), name);
+    if (!loaded.is_ok()) return fail(loaded.status());
+    programs.push_back(loaded.value());
+    if (name == wanted) chosen = programs.back().get();
+  }
+  if (chosen == nullptr) {
+    std::fprintf(stderr, "no program `%s` in %s\n", arguments[2], arguments[1]);
+    return 1;
+  }
+  auto pool = base::ThreadPool::create(count > 3 ? std::atoi(arguments[3]) : 1);
+  const int repeats = count > 4 ? std::max(1, std::atoi(arguments[4])) : 50;
+  program::Interpreter interpreter(programs, states.value(), 16, *pool, kernels::best_table());
+  const auto side = file.value()->integer("mm.image.size");
+  std::vector<Sample> samples;
+  std::vector<program::NamedTensor> inputs;
+  for (const program::ProgramInput& input : chosen->inputs()) samples.push_back(sample_input(input, side.is_ok() ? static_cast<int>(side.value()) : 224));
+  for (size_t i = 0; i < samples.size(); ++i) inputs.push_back({chosen->inputs()[i].name, {samples[i].bytes.data(), samples[i].view.dtype, samples[i].view.shape}});
+  if (wanted == "decode") {  // its cross-attention reads what prefill wrote
+    Sample features = sample_input({"features", tensor::DType::f32}, 0);
+    const auto status = interpreter.run("prefill", {{"features", {features.bytes.data(), tensor::DType::f32, features.view.shape}}}).status();
+    if (!status.is_ok()) return fail(status);
+  }
+  std::vector<double> milliseconds, seconds;
+  for (int repeat = -5; repeat < repeats; ++repeat) {  // five to warm up
+    interpreter.states().reset_sequences();
+    if (repeat == 0) interpreter.set_profile(&seconds);
+    const auto start = std::chrono::steady_clock::now();
+    const auto status = interpreter.run(wanted, inputs).status();
+    if (!status.is_ok()) return fail(status);
+    if (repeat >= 0) milliseconds.push_back(std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count());
+  }
+  std::sort(milliseconds.begin(), milliseconds.end());
+  std::map<std::string, double> shares;
+  double total = 0;
+  for (size_t i = 0; i < seconds.size(); ++i) {
+    shares[chosen->instructions()[i].op->name] += seconds[i];
+    total += seconds[i];
+    if (std::getenv("MM_BENCH_INSTRUCTIONS") != nullptr)
+      std::fprintf(stderr, "%3zu %-20s %.4f ms\n", i, chosen->instructions()[i].op->name, seconds[i] * 1e3 / repeats);
+  }
+  std::printf("{\"program\": \"%s\", \"isa\": \"%s\", \"threads\": %d, \"median_ms\": %.4f, \"fastest_ms\": %.4f, \"shares\": {", arguments[2],
+              kernels::best_table().name, pool->threads(), milliseconds[milliseconds.size() / 2], milliseconds[0]);
+  const char* comma = "";
+  for (const auto& [name, spent] : shares) {
+    std::printf("%s\"%s\": %.4f", comma, name.c_str(), spent / total);
+    comma = ", ";
+  }
+  std::printf("}}\n");
+  return 0;
+}
