@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mobile_multimodal.compile.pack import QuantizedMatrix
+from mobile_multimodal.compile.weight_codes import QuantizedMatrix
 from mobile_multimodal.errors import InvalidInputError
 from mobile_multimodal.model.program import ACTIVATIONS
 

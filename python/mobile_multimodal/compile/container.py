@@ -25,7 +25,7 @@ FORMAT_VERSION = 1
 ARCHITECTURE = "mobile-mm"
 HASH_PREFIX = "mm.sha256."
 _MAGIC, _GGUF_VERSION = b"GGUF", 3
-_U32, _I32, _F32, _STRING, _ARRAY = 4, 5, 6, 8, 9
+_U32, _I32, _F32, _BOOL, _STRING, _ARRAY = 4, 5, 6, 7, 8, 9
 _TENSOR_TYPES = {"float32": 0, "float16": 1, "int8": 24, "int32": 26}
 
 
@@ -43,6 +43,9 @@ class Metadata:
 
     def f32(self, key: str, value: float) -> None:
         self._add(key, _F32, struct.pack("<f", value))
+
+    def boolean(self, key: str, value: bool) -> None:
+        self._add(key, _BOOL, struct.pack("<?", value))
 
     def strings(self, key: str, values: Sequence[str]) -> None:
         self._add(key, _ARRAY, struct.pack("<IQ", _STRING, len(values)) + b"".join(map(_string_bytes, values)))

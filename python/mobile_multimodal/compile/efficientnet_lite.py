@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import math
 import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -164,16 +165,18 @@ def load_efficientnet_lite(name: str, weights: Path | None = None) -> EfficientN
 def export_onnx(model: EfficientNetLite, path: Path) -> Path:
     """Writes the features part as ONNX: input `image` [1, 3, side, side], output `features`."""
     side = model.variant.side
-    torch.onnx.export(
-        model,
-        (torch.zeros(1, 3, side, side),),
-        str(path),
-        input_names=["image"],
-        output_names=["features"],
-        opset_version=17,
-        dynamo=False,
-        training=torch.onnx.TrainingMode.PRESERVE,  # keeps batch norms apart: folding them is the importer's work
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter about itself
+        torch.onnx.export(
+            model,
+            (torch.zeros(1, 3, side, side),),
+            str(path),
+            input_names=["image"],
+            output_names=["features"],
+            opset_version=17,
+            dynamo=False,
+            training=torch.onnx.TrainingMode.PRESERVE,  # keeps batch norms apart: folding them is the importer's work
+        )
     exported = onnx.load(str(path))
     onnx.helper.set_model_props(exported, {MEAN_PROPERTY: str(MEAN), STD_PROPERTY: str(STD)})
     onnx.save(exported, str(path))

@@ -18,10 +18,11 @@ from mobile_multimodal.compile.errors import unsupported
 from mobile_multimodal.compile.fusion import is_linear
 from mobile_multimodal.compile.onnx_graph import Graph, Node
 from mobile_multimodal.compile.program import ProgramBuilder, Value
+from mobile_multimodal.compile.weight_codes import QuantizedMatrix, symmetric_codes
 from mobile_multimodal.errors import InvalidInputError
 
 FLOAT_BITS = 32
-_Quantizer = Callable[[NDArray[np.float32]], "NDArray[np.float32] | pack.QuantizedMatrix"]
+_Quantizer = Callable[[NDArray[np.float32]], NDArray[np.float32] | QuantizedMatrix]
 
 
 def import_graph(
@@ -33,7 +34,7 @@ def import_graph(
     """
     if weight_bits not in (8, FLOAT_BITS):
         raise InvalidInputError(f"encoder weights of {weight_bits} bits", hint="choose 8 or 32 bits.")
-    quantize: _Quantizer = pack.quantize_rows_to_8_bits if weight_bits == 8 else _keep_float
+    quantize: _Quantizer = symmetric_codes if weight_bits == 8 else _keep_float
     importer = _Importer(graph, builder, section, quantize)
     importer.values.update(inputs)
     for node in graph.nodes:
@@ -99,7 +100,7 @@ class _Importer:
         """weight: [n, k]."""
         matrix = self.quantize(weight)
         expected = self.means.get(node.inputs[0])
-        if isinstance(matrix, pack.QuantizedMatrix) and expected is not None:
+        if isinstance(matrix, QuantizedMatrix) and expected is not None:
             shift = bias_shift(weight, matrix, expected)
             bias = shift if bias is None else bias + shift
         self.values[node.outputs[0]] = pack.linear(

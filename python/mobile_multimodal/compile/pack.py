@@ -1,4 +1,4 @@
-"""Packs weight codes into the 64-byte tiles of core/src/quant/layout.h, and quantizes float weights to 8 bits.
+"""Packs weight codes into the 64-byte tiles of core/src/quant/layout.h, and stores matrices with their instruction.
 
 A tile is 16 rows x 32/bits columns. Byte (row * 4 + j) holds, in bit plane p, the code of column 4 * p + j of the tile.
 Tiles follow each other along the columns first. Rows and columns are padded to 16 with code 0.
@@ -6,12 +6,11 @@ Tiles follow each other along the columns first. Rows and columns are padded to 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
 from mobile_multimodal.compile.program import ProgramBuilder, Value
+from mobile_multimodal.compile.weight_codes import QuantizedMatrix
 from mobile_multimodal.errors import InvalidInputError
 
 TILE_ROWS = 16
@@ -19,29 +18,6 @@ TILE_BYTES = 64
 COLUMN_STEP = 16
 MAX_COLUMNS = 32768  # 2 * 255 * 127 * 32768 < 2^31 keeps the core's int32 sums exact
 SUPPORTED_BITS = (2, 4, 8)
-
-
-@dataclass(frozen=True)
-class QuantizedMatrix:
-    """value = scale[row] * (code - zero2 / 2) for codes [n, k] of `bits` bits."""
-
-    codes: NDArray[np.uint8]
-    scale: NDArray[np.float32]
-    bits: int
-    zero2: int
-
-    @property
-    def n(self) -> int:
-        return int(self.codes.shape[0])
-
-    @property
-    def k(self) -> int:
-        return int(self.codes.shape[1])
-
-    def dequantized(self) -> NDArray[np.float32]:
-        """The values [n, k] the codes stand for."""
-        levels = self.codes.astype(np.float32) - np.float32(self.zero2 / 2)
-        return (levels * self.scale[:, None]).astype(np.float32)
 
 
 def round_up(value: int, step: int) -> int:
@@ -90,26 +66,6 @@ def unpack_codes(packed: NDArray[np.int8], bits: int, n: int, k: int) -> NDArray
     return np.ascontiguousarray(matrix[:n, :k])
 
 
-def quantize_rows_to_8_bits(weight: NDArray[np.float32], scale_candidates: int = 1) -> QuantizedMatrix:
-    """Symmetric 8-bit codes round(w / s) + 128 with s = max|w| / 127 per row.
-
-    With scale_candidates > 1 each row takes the scale of least squared error among 0.7..1 of that.
-    """
-    largest = np.abs(weight).max(axis=1)
-    base = np.maximum(largest / 127.0, 1e-12).astype(np.float32)
-    best_scale, best_codes = base, _symmetric_levels(weight, base)
-    best_error = _squared_error(weight, best_codes, base)
-    for fraction in np.linspace(0.7, 1.0, scale_candidates)[:-1]:
-        scale = (base * fraction).astype(np.float32)
-        levels = _symmetric_levels(weight, scale)
-        error = _squared_error(weight, levels, scale)
-        better = error < best_error
-        best_scale = np.where(better, scale, best_scale)
-        best_codes = np.where(better[:, None], levels, best_codes)
-        best_error = np.minimum(error, best_error)
-    return QuantizedMatrix((best_codes + 128).astype(np.uint8), best_scale.astype(np.float32), bits=8, zero2=256)
-
-
 def linear(
     builder: ProgramBuilder,
     name: str,
@@ -135,12 +91,3 @@ def matrix_tensors(builder: ProgramBuilder, name: str, matrix: QuantizedMatrix) 
     packed = builder.tensor(f"{name}.w{matrix.bits}", pack_codes(matrix.codes, matrix.bits))
     return packed, builder.tensor(f"{name}.scale", matrix.scale.astype(np.float32))
 
-
-def _symmetric_levels(weight: NDArray[np.float32], scale: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.clip(np.rint(weight / scale[:, None]), -127, 127).astype(np.float32)
-
-
-def _squared_error(
-    weight: NDArray[np.float32], levels: NDArray[np.float32], scale: NDArray[np.float32]
-) -> NDArray[np.float64]:
-    return np.square((levels * scale[:, None] - weight).astype(np.float64)).sum(axis=1)

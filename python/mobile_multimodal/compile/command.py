@@ -1,0 +1,68 @@
+"""`mobile-mm build`: turns an encoder and a trained decoder into one model file."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from mobile_multimodal.compile.build import BuildSummary, DecoderSource, EncoderSource, ModelCard, build_model
+from mobile_multimodal.errors import InvalidInputError
+
+
+def add_build_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the options of `mobile-mm build`."""
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the model file to write (.gguf)")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--encoder", type=Path, metavar="ONNX", help="image encoder, [1, 3, side, side] to [1, c, h, w]")
+    source.add_argument("--encoder-package", metavar="NAME", help="or published weights, e.g. efficientnet-lite0")
+    parser.add_argument("--encoder-bits", type=int, choices=(8, 32), default=8, help="weights of the encoder (8)")
+    parser.add_argument("--encoder-mean", type=float, nargs="+", metavar="M", help="pixel mean, 0..255, 1 or 3 numbers")
+    parser.add_argument("--encoder-std", type=float, nargs="+", metavar="S", help="pixel deviation, 0..255")
+    parser.add_argument("--decoder", type=Path, metavar="CHECKPOINT", help="caption decoder from `mobile-mm train`")
+    parser.add_argument(
+        "--decoder-bits",
+        type=int,
+        choices=(2, 4, 8, 32),
+        help="weights of the decoder (as trained; 32 makes the float twin)",
+    )
+    parser.add_argument("--max-tokens", type=int, default=24, help="default length limit of a caption (24)")
+    parser.add_argument("--num-beams", type=int, default=3, help="default number of beams (3)")
+    parser.add_argument("--length-penalty", type=float, default=1.0, help="default length penalty (1.0)")
+    parser.add_argument("--name", help="name of the model (the file's name)")
+    parser.add_argument("--model-version", default="1.0", help="version of the model (1.0)")
+    parser.add_argument("--license", default="Apache-2.0", help="licence of the model (Apache-2.0)")
+    parser.add_argument("--description", default="", help="one line about the model")
+
+
+def run_build(args: argparse.Namespace) -> int:
+    """Builds the file and prints what is in it."""
+    if args.num_beams < 1 or not 0 <= args.length_penalty <= 10:
+        raise InvalidInputError(
+            f"num_beams {args.num_beams} and length_penalty {args.length_penalty}", hint="at least 1 beam, penalty 0 to 10."
+        )
+    encoder = decoder = None
+    if args.encoder is not None or args.encoder_package is not None:
+        encoder = EncoderSource(args.encoder, args.encoder_package, args.encoder_bits, args.encoder_mean, args.encoder_std)
+    if args.decoder is not None:
+        decoder = DecoderSource(args.decoder, args.decoder_bits, args.max_tokens, args.num_beams, args.length_penalty)
+    card = ModelCard(args.name or args.out.stem, args.model_version, args.license, args.description)
+    started = time.monotonic()
+
+    def report(line: str) -> None:
+        print(f"{time.monotonic() - started:6.1f} s  {line}", file=sys.stderr, flush=True)
+
+    print(summary_text(build_model(args.out, card, encoder, decoder, report)))
+    return 0
+
+
+def summary_text(summary: BuildSummary) -> str:
+    """The table that `mobile-mm build` prints."""
+    lines = [f"{summary.path}: {summary.bytes:,} bytes"]
+    for section in summary.sections:
+        parts = ", ".join(f"{count:,} x {bits} bits" for bits, count in section.parameters_by_bits.items())
+        lines.append(f"  {section.name:10} {section.bytes:>12,} bytes  {parts}")
+    steps = ", ".join(f"{program.name} ({len(program.instructions)} instructions)" for program in summary.programs)
+    lines.append(f"  programs   {steps}")
+    return "\n".join(lines)
