@@ -1,0 +1,72 @@
+// Gives the shared float kernels 8 lanes and 16 registers: AVX2 with FMA.
+#include <immintrin.h>
+
+#include "kernels/instruction_set.h"
+
+#define MM_NAME(kernel) kernel##_avx2
+
+namespace mm::kernels {
+namespace {
+
+constexpr int lanes = 8;
+typedef __m256 Vec;
+typedef int IntVec __attribute__((vector_size(32), may_alias));
+
+struct Full {};
+struct Some {
+  explicit Some(int n) : count(n), mask((__m256i)(IntVec{0, 1, 2, 3, 4, 5, 6, 7} < n)) {}
+  int count;
+  __m256i mask;
+};
+
+constexpr int linear_rows = 6;  // 6 x 2 accumulators, 2 weights, 1 input of 16 registers
+constexpr int linear_vectors = 2;
+constexpr int depthwise_pixels = 4;
+
+inline Vec splat(float x) { return _mm256_set1_ps(x); }
+inline Vec load(const float* p, Full) { return _mm256_loadu_ps(p); }
+inline Vec load(const float* p, Some s) { return _mm256_maskload_ps(p, s.mask); }
+inline void store(float* p, Vec x, Full) { _mm256_storeu_ps(p, x); }
+inline void store(float* p, Vec x, Some s) { _mm256_maskstore_ps(p, s.mask, x); }
+inline IntVec load_int(const int32_t* p, Full) {
+  return (IntVec)_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+}
+inline IntVec load_int(const int32_t* p, Some s) { return (IntVec)_mm256_maskload_epi32(p, s.mask); }
+inline __m128i narrow(IntVec x) {  // values fit int8, so nothing saturates
+  const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128((__m256i)x), _mm256_extracti128_si256((__m256i)x, 1));
+  return _mm_packs_epi16(words, words);
+}
+inline void store_bytes(int8_t* p, IntVec x, Full) { _mm_storel_epi64(reinterpret_cast<__m128i*>(p), narrow(x)); }
+inline void store_bytes(int8_t* p, IntVec x, Some s) {
+  for (int i = 0; i < s.count; ++i) p[i] = static_cast<int8_t>(x[i]);
+}
+inline Vec fused(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a, b, c); }
+inline Vec maximum(Vec a, Vec b) { return _mm256_max_ps(a, b); }
+inline Vec minimum(Vec a, Vec b) { return _mm256_min_ps(a, b); }
+inline IntVec round_to_int(Vec x) { return (IntVec)_mm256_cvtps_epi32(x); }
+inline Vec to_float(IntVec x) { return _mm256_cvtepi32_ps((__m256i)x); }
+inline IntVec lanes_below(Some s) { return (IntVec)s.mask; }
+
+// Halves on halves, until one lane is left.
+inline float sum_of(Vec x) {
+  __m128 v = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+  v = _mm_add_ps(v, _mm_movehl_ps(v, v));
+  return _mm_cvtss_f32(_mm_add_ss(v, _mm_movehdup_ps(v)));
+}
+inline int32_t sum_of(IntVec x) {
+  __m128i v = _mm_add_epi32(_mm256_castsi256_si128((__m256i)x), _mm256_extracti128_si256((__m256i)x, 1));
+  v = _mm_add_epi32(v, _mm_shuffle_epi32(v, 0x4E));
+  return _mm_cvtsi128_si32(_mm_add_epi32(v, _mm_shuffle_epi32(v, 0xB1)));
+}
+inline float largest_of(Vec x) {
+  __m128 v = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+  v = _mm_max_ps(v, _mm_movehl_ps(v, v));
+  return _mm_cvtss_f32(_mm_max_ss(v, _mm_movehdup_ps(v)));
+}
+
+}  // namespace
+}  // namespace mm::kernels
+
+#include "kernels/float_kernels.inc"
+// The blocks build on the rows.
+#include "kernels/float_blocks.inc"

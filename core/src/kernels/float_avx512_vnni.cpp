@@ -1,0 +1,51 @@
+// Gives the shared float kernels 16 lanes and 32 registers: AVX-512.
+#include <immintrin.h>
+
+#include "kernels/instruction_set.h"
+
+#define MM_NAME(kernel) kernel##_avx512_vnni
+
+namespace mm::kernels {
+namespace {
+
+constexpr int lanes = 16;
+typedef __m512 Vec;
+typedef int IntVec __attribute__((vector_size(64), may_alias));
+
+struct Full {};
+struct Some {
+  explicit Some(int count) : mask(static_cast<__mmask16>((1u << count) - 1)) {}
+  __mmask16 mask;
+};
+
+constexpr int linear_rows = 8;  // 8 x 2 accumulators, 2 weights, 1 input of 32 registers
+constexpr int linear_vectors = 2;
+constexpr int depthwise_pixels = 4;
+
+inline Vec splat(float x) { return _mm512_set1_ps(x); }
+inline Vec load(const float* p, Full) { return _mm512_loadu_ps(p); }
+inline Vec load(const float* p, Some s) { return _mm512_maskz_loadu_ps(s.mask, p); }
+inline void store(float* p, Vec x, Full) { _mm512_storeu_ps(p, x); }
+inline void store(float* p, Vec x, Some s) { _mm512_mask_storeu_ps(p, s.mask, x); }
+inline IntVec load_int(const int32_t* p, Full) { return (IntVec)_mm512_loadu_si512(p); }
+inline IntVec load_int(const int32_t* p, Some s) { return (IntVec)_mm512_maskz_loadu_epi32(s.mask, p); }
+inline void store_bytes(int8_t* p, IntVec x, Full) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8((__m512i)x));
+}
+inline void store_bytes(int8_t* p, IntVec x, Some s) { _mm512_mask_cvtepi32_storeu_epi8(p, s.mask, (__m512i)x); }
+inline Vec fused(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
+inline Vec maximum(Vec a, Vec b) { return _mm512_max_ps(a, b); }
+inline Vec minimum(Vec a, Vec b) { return _mm512_min_ps(a, b); }
+inline IntVec round_to_int(Vec x) { return (IntVec)_mm512_cvtps_epi32(x); }
+inline Vec to_float(IntVec x) { return _mm512_cvtepi32_ps((__m512i)x); }
+inline IntVec lanes_below(Some s) { return (IntVec)_mm512_movm_epi32(s.mask); }
+inline float sum_of(Vec x) { return _mm512_reduce_add_ps(x); }
+inline int32_t sum_of(IntVec x) { return _mm512_reduce_add_epi32((__m512i)x); }
+inline float largest_of(Vec x) { return _mm512_reduce_max_ps(x); }
+
+}  // namespace
+}  // namespace mm::kernels
+
+#include "kernels/float_kernels.inc"
+// The blocks build on the rows.
+#include "kernels/float_blocks.inc"
