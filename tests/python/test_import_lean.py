@@ -22,7 +22,7 @@ print(*sorted(name for name in loaded - ours - set(sys.stdlib_module_names) if n
     [
         "import mobile_multimodal",
         "from mobile_multimodal import native",
-        "from mobile_multimodal.cli.main import main; main(['caption', '/no/picture.jpg', '--model', '/no/model.gguf'])",
+        "from mobile_multimodal.cli.main import main; main(['caption', 'no.jpg', '--model', '/no/model.gguf'])",
     ],
 )
 def test_nothing_but_numpy_and_pillow_is_loaded(statement: str) -> None:
