@@ -42,12 +42,12 @@ T take(Result<T> result) {
 using AnyArray = nb::ndarray<nb::c_contig, nb::device::cpu, nb::ro>;
 using PixelArray = nb::ndarray<const uint8_t, nb::c_contig, nb::device::cpu>;
 
-mm::tasks::Picture picture_from(const PixelArray& pixels) {
+mm::vision::PictureView picture_from(const PixelArray& pixels) {
   if (pixels.ndim() != 2 && pixels.ndim() != 3)
     raise(mm::base::invalid_input("a picture of " + std::to_string(pixels.ndim()) + " dimensions, expected [height, width] or [height, width, channels]"));
   for (size_t i = 0; i < pixels.ndim(); ++i)
     if (pixels.shape(i) > 1u << 20) raise(mm::base::invalid_input("a picture with a side of " + std::to_string(pixels.shape(i)) + ", expected at most 65535"));
-  mm::tasks::Picture picture;
+  mm::vision::PictureView picture;
   picture.pixels = pixels.data();
   picture.height = static_cast<int>(pixels.shape(0));
   picture.width = static_cast<int>(pixels.shape(1));
@@ -195,7 +195,7 @@ nb::dict caption(PySession& self, const PixelArray& pixels, nb::object num_beams
   settings.generation.seed = seed;
   settings.stop = stop;
   settings.deadline_seconds = deadline_seconds;
-  const mm::tasks::Picture picture = picture_from(pixels);
+  const mm::vision::PictureView picture = picture_from(pixels);
 
   std::unique_ptr<nb::python_error> raised;  // an exception of the callback ends the work and is raised again afterwards
   mm::tasks::PieceCallback on_piece;
@@ -233,12 +233,12 @@ nb::dict caption(PySession& self, const PixelArray& pixels, nb::object num_beams
 }
 
 nb::object resize(const PixelArray& pixels, int out_height, int out_width) {
-  const mm::tasks::Picture picture = picture_from(pixels);
+  const mm::vision::PictureView picture = picture_from(pixels);
   std::vector<uint8_t> out;
   Status status;
   {
     nb::gil_scoped_release release;
-    status = mm::vision::resize_rgb_u8(picture.pixels, picture.height, picture.width, picture.channels, picture.row_stride_bytes, out_height, out_width, out);
+    status = mm::vision::resize(picture, nullptr, out_height, out_width, out);
   }
   check(status);
   return to_numpy({out.data(), DType::u8, Shape::of(out_height, out_width, 3)});

@@ -112,7 +112,7 @@ class SentenceWriter {
 
 }  // namespace
 
-base::Result<Caption> caption(Session& session, const Picture& picture, const CaptionSettings& settings, const PieceCallback& on_piece) {
+base::Result<Caption> caption(Session& session, const vision::PictureView& picture, const CaptionSettings& settings, const PieceCallback& on_piece) {
   const Engine& engine = session.engine();
   if (!engine.can_caption()) return base::not_found("the model file cannot caption: it lacks a tokenizer or one of the programs encode_image, prefill, decode");
   MM_RETURN_IF_ERROR(check_settings(settings.generation, engine.caption_positions()));

@@ -4,8 +4,6 @@
 #include <chrono>
 #include <thread>
 
-#include "vision/image_transform.h"
-
 namespace mm::tasks {
 
 namespace {
@@ -31,11 +29,11 @@ base::Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Eng
   return std::unique_ptr<Session>(new Session(std::move(engine), std::move(pool)));
 }
 
-base::Result<tensor::TensorView> Session::encode_image(const Picture& picture, EncodeTimes* times) {
+base::Result<tensor::TensorView> Session::encode_image(const vision::PictureView& picture, EncodeTimes* times) {
   const int side = engine_->image_size();
   if (side == 0) return base::not_found("program `encode_image` is not in the model file");
   auto start = std::chrono::steady_clock::now();
-  MM_RETURN_IF_ERROR(vision::resize_rgb_u8(picture.pixels, picture.height, picture.width, picture.channels, picture.row_stride_bytes, side, side, resized_));
+  MM_RETURN_IF_ERROR(vision::resize(picture, nullptr, side, side, resized_));
   if (times != nullptr) times->resize_ms = milliseconds_since(start);
   start = std::chrono::steady_clock::now();
   MM_ASSIGN_OR_RETURN(const std::vector<program::NamedTensor> outputs,

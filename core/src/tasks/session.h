@@ -7,17 +7,9 @@
 #include "base/thread_pool.h"
 #include "program/interpreter.h"
 #include "tasks/engine.h"
+#include "vision/image_transform.h"
 
 namespace mm::tasks {
-
-// A picture in memory: rows of height x width pixels, channels 1 (gray), 3 (RGB) or 4 (RGBA), 8 bits each.
-struct Picture {
-  const uint8_t* pixels = nullptr;
-  int height = 0;
-  int width = 0;
-  int channels = 3;
-  int row_stride_bytes = 0;  // 0: rows follow each other
-};
 
 class Session {
  public:
@@ -33,7 +25,7 @@ class Session {
     double resize_ms = 0;
     double encode_ms = 0;
   };
-  base::Result<tensor::TensorView> encode_image(const Picture& picture, EncodeTimes* times);
+  base::Result<tensor::TensorView> encode_image(const vision::PictureView& picture, EncodeTimes* times);
 
  private:
   Session(std::shared_ptr<const Engine> engine, std::unique_ptr<base::ThreadPool> pool);
