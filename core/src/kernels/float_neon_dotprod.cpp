@@ -1,0 +1,62 @@
+// Gives the shared float kernels 4 lanes and 32 registers: AArch64 NEON.
+#include <arm_neon.h>
+
+#include "kernels/instruction_set.h"
+
+#define MM_NAME(kernel) kernel##_neon_dotprod
+
+namespace mm::kernels {
+namespace {
+
+constexpr int lanes = 4;
+typedef float32x4_t Vec;
+typedef int32x4_t IntVec;
+
+struct Full {};
+struct Some {
+  explicit Some(int n) : count(n) {}
+  int count;  // 1..3
+};
+
+constexpr int linear_rows = 4;  // 4 x 4 accumulators, 4 weights, 1 input of 32 registers
+constexpr int linear_vectors = 4;
+constexpr int depthwise_pixels = 4;
+
+inline Vec splat(float x) { return vdupq_n_f32(x); }
+inline IntVec lanes_below(Some s) { return (IntVec)(IntVec{0, 1, 2, 3} < s.count); }
+inline Vec load(const float* p, Full) { return vld1q_f32(p); }
+inline Vec load(const float* p, Some s) {
+  return Vec{p[0], s.count > 1 ? p[1] : 0.0f, s.count > 2 ? p[2] : 0.0f, 0.0f};
+}
+inline void store(float* p, Vec x, Full) { vst1q_f32(p, x); }
+inline void store(float* p, Vec x, Some s) {
+  for (int i = 0; i < s.count; ++i) p[i] = x[i];
+}
+inline IntVec load_int(const int32_t* p, Full) { return vld1q_s32(p); }
+inline IntVec load_int(const int32_t* p, Some s) {
+  return IntVec{p[0], s.count > 1 ? p[1] : 0, s.count > 2 ? p[2] : 0, 0};
+}
+inline void store_bytes(int8_t* p, IntVec x, Some s) {
+  for (int i = 0; i < s.count; ++i) p[i] = static_cast<int8_t>(x[i]);
+}
+inline void store_bytes(int8_t* p, IntVec x, Full) {
+  const int16x4_t words = vmovn_s32(x);
+  const int8x8_t bytes = vmovn_s16(vcombine_s16(words, words));
+  __builtin_memcpy(p, &bytes, 4);
+}
+inline Vec fused(Vec a, Vec b, Vec c) { return vfmaq_f32(c, a, b); }
+// Comparisons, because fmax and fmin return NaN where x86 returns the second operand.
+inline Vec maximum(Vec a, Vec b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
+inline Vec minimum(Vec a, Vec b) { return vbslq_f32(vcltq_f32(a, b), a, b); }
+inline IntVec round_to_int(Vec x) { return vcvtnq_s32_f32(x); }
+inline Vec to_float(IntVec x) { return vcvtq_f32_s32(x); }
+inline float sum_of(Vec x) { return vaddvq_f32(x); }
+inline int32_t sum_of(IntVec x) { return vaddvq_s32(x); }
+inline float largest_of(Vec x) { return vmaxvq_f32(x); }
+
+}  // namespace
+}  // namespace mm::kernels
+
+#include "kernels/float_kernels.inc"
+// The blocks build on the rows.
+#include "kernels/float_blocks.inc"
