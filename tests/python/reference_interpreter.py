@@ -71,9 +71,10 @@ def activate(kind: int, x: Array) -> Array:
         return np.clip(x, F32(0), F32(6))
     wide = x.astype(np.float64)
     sigmoid = 1 / (1 + np.exp(-np.clip(wide, -700, 700)))
+    erf_half = np.vectorize(erf, otypes=[np.float64])
     results = {
         "silu": wide * sigmoid,
-        "gelu": 0.5 * wide * (1 + np.vectorize(erf, otypes=[np.float64])(wide / np.sqrt(2))) if name == "gelu" else wide,
+        "gelu": 0.5 * wide * (1 + erf_half(wide / np.sqrt(2))) if name == "gelu" else wide,
         "sigmoid": sigmoid,
         "hard_swish": wide * np.clip(wide + 3, 0, 6) / 6,
         "tanh": np.tanh(wide),
@@ -137,7 +138,8 @@ class ReferenceModel:
                 if keep_trace:
                     self.trace.append((operation, result))
         return {
-            name: slots[slot] for name, slot in zip(meta[prefix + "outputs"], meta[prefix + "output_slots"], strict=True)
+            name: slots[slot]
+            for name, slot in zip(meta[prefix + "outputs"], meta[prefix + "output_slots"], strict=True)
         }
 
     # -- pictures ---------------------------------------------------------------------------------------------------
@@ -169,7 +171,8 @@ class ReferenceModel:
     def _linear(self, arguments: list[Any], attributes: list[_Word], names: list[str]) -> Array:
         x, packed, weight_scale, bias, residual = _padded(arguments, 5)
         bits, n, k, zero2, kind = (word.i for word in attributes)
-        assert x.shape[-1] == k and weight_scale.shape == (n,)
+        assert x.shape[-1] == k
+        assert weight_scale.shape == (n,)
         codes = self._codes(names[1], packed, bits, n, k)
         q, scale, total = quantize_rows(x.reshape(-1, k))
         # float64 holds every sum exactly: |sum| < 2^31.

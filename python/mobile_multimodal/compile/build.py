@@ -142,9 +142,7 @@ def _compile_encoder(source: EncoderSource, tensors: TensorStore, report: Report
         raise InvalidInputError("the encoder is an ONNX file or a package, one of them", hint="name exactly one.")
     if source.onnx is not None:
         report(f"compiling the encoder {source.onnx}")
-        return build_image_encoder(
-            source.onnx, tensors, weight_bits=source.bits, mean=source.mean, std=source.std
-        )
+        return build_image_encoder(source.onnx, tensors, weight_bits=source.bits, mean=source.mean, std=source.std)
     from mobile_multimodal.compile.efficientnet_lite import export_onnx, load_efficientnet_lite
 
     package = source.package or ""
@@ -184,7 +182,8 @@ def _add_caption_keys(
     metadata.u32("mm.caption.pad", vocabulary.id_of(PAD))
     if not 1 <= source.max_tokens <= max_length:
         raise InvalidInputError(
-            f"{source.max_tokens} tokens by default, expected 1 to {max_length}", hint="the decoder's caches hold no more."
+            f"{source.max_tokens} tokens by default, expected 1 to {max_length}",
+            hint="the decoder's caches hold no more.",
         )
     metadata.u32("mm.caption.max_tokens", source.max_tokens)
     metadata.u32("mm.caption.num_beams", source.num_beams)

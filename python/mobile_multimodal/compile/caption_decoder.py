@@ -1,7 +1,7 @@
 """Builds the programs `prefill` and `decode` of a caption decoder, and the states they share.
 
-`prefill` turns image features into every layer's cross-attention keys and values, once per picture; `decode` turns tokens
-into logits, any number of rows at once (a prompt, or one row for each beam).
+`prefill` turns image features into every layer's cross-attention keys and values, once per picture; `decode` turns
+tokens into logits, any number of rows at once (a prompt, or one row for each beam).
 """
 
 from __future__ import annotations

@@ -15,7 +15,9 @@ def add_build_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the options of `mobile-mm build`."""
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the model file to write (.gguf)")
     source = parser.add_mutually_exclusive_group()
-    source.add_argument("--encoder", type=Path, metavar="ONNX", help="image encoder, [1, 3, side, side] to [1, c, h, w]")
+    source.add_argument(
+        "--encoder", type=Path, metavar="ONNX", help="image encoder, [1, 3, side, side] to [1, c, h, w]"
+    )
     source.add_argument("--encoder-package", metavar="NAME", help="or published weights, e.g. efficientnet-lite0")
     parser.add_argument("--encoder-bits", type=int, choices=(8, 32), default=8, help="weights of the encoder (8)")
     parser.add_argument("--encoder-mean", type=float, nargs="+", metavar="M", help="pixel mean, 0..255, 1 or 3 numbers")
@@ -40,11 +42,14 @@ def run_build(args: argparse.Namespace) -> int:
     """Builds the file and prints what is in it."""
     if args.num_beams < 1 or not 0 <= args.length_penalty <= 10:
         raise InvalidInputError(
-            f"num_beams {args.num_beams} and length_penalty {args.length_penalty}", hint="at least 1 beam, penalty 0 to 10."
+            f"num_beams {args.num_beams} and length_penalty {args.length_penalty}",
+            hint="at least 1 beam, penalty 0 to 10.",
         )
     encoder = decoder = None
     if args.encoder is not None or args.encoder_package is not None:
-        encoder = EncoderSource(args.encoder, args.encoder_package, args.encoder_bits, args.encoder_mean, args.encoder_std)
+        encoder = EncoderSource(
+            args.encoder, args.encoder_package, args.encoder_bits, args.encoder_mean, args.encoder_std
+        )
     if args.decoder is not None:
         decoder = DecoderSource(args.decoder, args.decoder_bits, args.max_tokens, args.num_beams, args.length_penalty)
     card = ModelCard(args.name or args.out.stem, args.model_version, args.license, args.description)

@@ -78,7 +78,9 @@ class Metadata:
         self._pairs[key] = _string_bytes(key) + struct.pack("<I", kind) + value
 
 
-def add_programs(metadata: Metadata, programs: Sequence[Program], tensors: TensorStore, states: Sequence[State]) -> None:
+def add_programs(
+    metadata: Metadata, programs: Sequence[Program], tensors: TensorStore, states: Sequence[State]
+) -> None:
     """Checks the programs and adds them, the operations they use and the states they share."""
     operations = used_operations(programs)
     metadata.strings("mm.op_names", operations)

@@ -60,7 +60,9 @@ VARIANTS = {
 class ConvNorm(nn.Module):
     """Convolution without bias, SAME padding, batch norm, ReLU6 unless it projects."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, side: int, *, depthwise: bool, act: bool) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, stride: int, side: int, *, depthwise: bool, act: bool
+    ) -> None:
         super().__init__()
         groups = inputs if depthwise else 1
         self.conv = nn.Conv2d(inputs, outputs, kernel, stride, groups=groups, bias=False)
@@ -158,7 +160,9 @@ def load_efficientnet_lite(name: str, weights: Path | None = None) -> EfficientN
     try:
         model.load_state_dict({_own_name(key): value for key, value in state.items()}, strict=True)
     except RuntimeError as error:
-        raise ModelFormatError(f"{path} does not hold the weights of '{name}': {error}", hint="check the file.") from error
+        raise ModelFormatError(
+            f"{path} does not hold the weights of '{name}': {error}", hint="check the file."
+        ) from error
     return model.eval()
 
 
@@ -198,7 +202,13 @@ _BLOCK_PART = {
     "_project_conv": "project.conv",
     "_bn2": "project.norm",
 }
-_TOP_PART = {"_conv_stem": "stem.conv", "_bn0": "stem.norm", "_conv_head": "head.conv", "_bn1": "head.norm", "_fc": "classifier"}
+_TOP_PART = {
+    "_conv_stem": "stem.conv",
+    "_bn0": "stem.norm",
+    "_conv_head": "head.conv",
+    "_bn1": "head.norm",
+    "_fc": "classifier",
+}
 
 
 def _own_name(key: str) -> str:

@@ -45,7 +45,9 @@ def build_image_encoder(
     mean = _normalisation(graph, MEAN_PROPERTY, mean)
     std = _normalisation(graph, STD_PROPERTY, std)
     if min(std) <= 0:
-        raise InvalidInputError(f"the standard deviation is {list(std)}, expected positive numbers", hint="0..255 units.")
+        raise InvalidInputError(
+            f"the standard deviation is {list(std)}, expected positive numbers", hint="0..255 units."
+        )
     builder = ProgramBuilder("encode_image", tensors)
     pixels = builder.input("pixels", "u8")
     picture = builder.apply("image_normalize", [pixels], [*mean, *(1.0 / value for value in std)])
@@ -78,5 +80,7 @@ def _normalisation(graph: Graph, key: str, given: Sequence[float] | None) -> lis
     if len(values) == 1:
         values *= 3
     if len(values) != 3:
-        raise InvalidInputError(f"`{key}` has {len(values)} numbers, expected 3", hint="one for each of red, green, blue.")
+        raise InvalidInputError(
+            f"`{key}` has {len(values)} numbers, expected 3", hint="one for each of red, green, blue."
+        )
     return values

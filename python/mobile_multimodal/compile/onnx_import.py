@@ -116,7 +116,8 @@ class _Importer:
     def follow_means(self, node: Node) -> None:
         """Notes the expected value of a node's result, if it can be known."""
         if "statistics" in node.attributes:
-            mean = expected_output(*node.attributes["statistics"], node.attributes.get("activation", 0))
+            before_mean, before_deviation = node.attributes["statistics"]
+            mean = expected_output(before_mean, before_deviation, node.attributes.get("activation", 0))
             if "residual" in node.attributes:
                 other = self.means.get(node.attributes["residual"])
                 if other is None:
@@ -145,7 +146,14 @@ def _lower_conv(self: _Importer, node: Node) -> None:
         self.linear(node, weight[:, :, 0, 0], bias)
         return
     top, left, bottom, right = node.attributes.get("pads", [0, 0, 0, 0])
-    attributes = [*node.attributes.get("strides", [1, 1]), top, left, bottom, right, node.attributes.get("activation", 0)]
+    attributes = [
+        *node.attributes.get("strides", [1, 1]),
+        top,
+        left,
+        bottom,
+        right,
+        node.attributes.get("activation", 0),
+    ]
     name = self.tensor_name(node)
     if groups == 1:
         operation, table = "conv2d", weight.transpose(2, 3, 1, 0)
@@ -153,7 +161,10 @@ def _lower_conv(self: _Importer, node: Node) -> None:
         operation, table = "conv2d_depthwise", weight[:, 0].transpose(1, 2, 0)
     else:
         raise unsupported(
-            node.name, "Conv", f"group {groups} of {outputs} outputs", ["group 1", "depthwise (group = inputs = outputs)"]
+            node.name,
+            "Conv",
+            f"group {groups} of {outputs} outputs",
+            ["group 1", "depthwise (group = inputs = outputs)"],
         )
     tensors = [self.builder.tensor(f"{name}.weight", np.ascontiguousarray(table))]
     if bias is not None:
@@ -199,9 +210,13 @@ def _lower_elementwise(self: _Importer, node: Node) -> None:
         channels = _channels(self.graph, first)
         array = self.graph.constants[second].astype(np.float32)
         if channels is None or array.size not in (1, channels):
-            raise unsupported(node.name, node.operation, f"a constant of shape {array.shape}", ["one value per channel"])
+            raise unsupported(
+                node.name, node.operation, f"a constant of shape {array.shape}", ["one value per channel"]
+            )
         if array.size > 1 and not _is_per_channel(array.shape, self.rank(first)):
-            raise unsupported(node.name, node.operation, f"a constant of shape {array.shape}", ["one value per channel"])
+            raise unsupported(
+                node.name, node.operation, f"a constant of shape {array.shape}", ["one value per channel"]
+            )
         name = re.sub(r"[^A-Za-z0-9_.]+", "_", second).strip("_.")
         b = self.builder.tensor(f"{self.section}.{name}", np.broadcast_to(array.reshape(-1), (channels,)).copy())
     self.values[node.outputs[0]] = self.builder.apply(operation, [a, b])
@@ -256,7 +271,18 @@ _LOWERINGS: dict[str, Callable[[_Importer, Node], None]] = {
     "Softmax": _lower_softmax,
 }
 _MEAN_KEEPING = ("GlobalAveragePool", "ReduceMean", "Flatten", "Reshape", "Squeeze", "Unsqueeze")
-_FUSED = ("BatchNormalization", "Pad", "Relu", "Clip", "Sigmoid", "HardSwish", "HardSigmoid * x", "Tanh", "Gelu", "Identity")
+_FUSED = (
+    "BatchNormalization",
+    "Pad",
+    "Relu",
+    "Clip",
+    "Sigmoid",
+    "HardSwish",
+    "HardSigmoid * x",
+    "Tanh",
+    "Gelu",
+    "Identity",
+)
 SUPPORTED = sorted({*(name for name in _LOWERINGS if name != "Activation"), *_FUSED})
 
 

@@ -90,4 +90,3 @@ def matrix_tensors(builder: ProgramBuilder, name: str, matrix: QuantizedMatrix) 
     """Stores a quantized matrix as NAME.w<bits> and NAME.scale."""
     packed = builder.tensor(f"{name}.w{matrix.bits}", pack_codes(matrix.codes, matrix.bits))
     return packed, builder.tensor(f"{name}.scale", matrix.scale.astype(np.float32))
-

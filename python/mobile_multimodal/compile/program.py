@@ -79,7 +79,9 @@ class ProgramBuilder:
     def input(self, name: str, kind: str) -> Value:
         """Declares an input of type f32, u8 or i32."""
         if kind not in INPUT_TYPES:
-            raise InvalidInputError(f"input `{name}` has type `{kind}`, expected one of {INPUT_TYPES}", hint=REBUILD_HINT)
+            raise InvalidInputError(
+                f"input `{name}` has type `{kind}`, expected one of {INPUT_TYPES}", hint=REBUILD_HINT
+            )
         self._inputs.append((name, kind))
         return Value("input", len(self._inputs) - 1)
 
@@ -88,7 +90,9 @@ class ProgramBuilder:
         if array is not None:
             self.tensors.add(name, array)
         if name not in self.tensors:
-            raise InvalidInputError(f"program `{self.name}` reads tensor `{name}`, which nobody added", hint=REBUILD_HINT)
+            raise InvalidInputError(
+                f"program `{self.name}` reads tensor `{name}`, which nobody added", hint=REBUILD_HINT
+            )
         return Value("tensor", self._tensor_names.setdefault(name, len(self._tensor_names)))
 
     def emit(
@@ -110,9 +114,7 @@ class ProgramBuilder:
         self._steps.append((operation, tuple(inputs), outputs, values))
         return outputs
 
-    def apply(
-        self, operation: str, inputs: Sequence[Value | None], attributes: Sequence[int | float] = ()
-    ) -> Value:
+    def apply(self, operation: str, inputs: Sequence[Value | None], attributes: Sequence[int | float] = ()) -> Value:
         """Appends an instruction of one result and returns it."""
         (result,) = self.emit(operation, inputs, attributes)
         return result
@@ -201,9 +203,7 @@ def _check_inputs(operation: str, inputs: Sequence[Value | None], where: str) ->
             raise InvalidInputError(f"{where} (`{operation}`) lacks its input `{name}`", hint=REBUILD_HINT)
 
 
-def _checked_attributes(
-    operation: str, attributes: Sequence[int | float], where: str
-) -> tuple[int | float, ...]:
+def _checked_attributes(operation: str, attributes: Sequence[int | float], where: str) -> tuple[int | float, ...]:
     spec = OPERATIONS[operation]
     if spec.is_variadic:
         return tuple(int(value) for value in attributes)
@@ -218,4 +218,3 @@ def _checked_attributes(
             raise InvalidInputError(f"{where} (`{operation}`) has {name} = {value}", hint=REBUILD_HINT)
         values.append(float(value) if name.endswith(":f") else int(value))
     return tuple(values)
-

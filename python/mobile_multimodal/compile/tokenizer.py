@@ -54,7 +54,9 @@ def read_tokenizer(text: str) -> BytePairVocabulary:
     _require(content.get("post_processor") is None, "it has a post-processor")
     for option in ("continuing_subword_prefix", "end_of_word_suffix", "unk_token", "dropout"):
         _require(not model.get(option), f"it sets {option}")
-    _require(not model.get("byte_fallback") and not model.get("ignore_merges"), "it sets byte_fallback or ignore_merges")
+    _require(
+        not model.get("byte_fallback") and not model.get("ignore_merges"), "it sets byte_fallback or ignore_merges"
+    )
 
     pieces = {index: piece for piece, index in vocabulary.items()}
     control = set()
@@ -90,4 +92,6 @@ def _pair(item: str | list[str]) -> tuple[str, str]:
 
 def _require(is_right: bool, complaint: str) -> None:
     if not is_right:
-        raise UnsupportedError(f"the tokenizer cannot be translated: {complaint}, expected plain byte-level BPE", hint=_HINT)
+        raise UnsupportedError(
+            f"the tokenizer cannot be translated: {complaint}, expected plain byte-level BPE", hint=_HINT
+        )

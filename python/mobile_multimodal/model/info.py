@@ -171,7 +171,9 @@ def info_text(info: ModelInfo) -> str:
     lines.append(f"  {'metadata':10} sha256 {info.metadata_sha256}")
     if info.states:
         lines.append("states")
-        lines += [f"  {state.name:20} {state.kind}, at most {state.rows} rows of {state.width}" for state in info.states]
+        lines += [
+            f"  {state.name:20} {state.kind}, at most {state.rows} rows of {state.width}" for state in info.states
+        ]
     return "\n".join(lines)
 
 

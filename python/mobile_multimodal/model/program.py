@@ -145,7 +145,8 @@ def listing(program: Program) -> str:
         text = f"{step.operation}({', '.join(arguments)})"
         attributes = _attribute_text(step)
         lines.append("  " + (f"{results} = " if results else "") + text + (f" {attributes}" if attributes else ""))
-    ends = [f"{name} = {names.get(slot, f'%{slot}')}" for name, slot in zip(program.outputs, program.output_slots)]
+    outputs = zip(program.outputs, program.output_slots, strict=True)
+    ends = [f"{name} = {names.get(slot, f'%{slot}')}" for name, slot in outputs]
     lines.append(f"  outputs {', '.join(ends) or 'none'}")
     return "\n".join(lines)
 
