@@ -1,0 +1,415 @@
+// Times every table's kernels on one thread, one JSON line a case, as a share of what the same run measured to be
+// possible.
+//
+//   bench_kernels [--table NAME] [--kernel PART_OF_NAME] [--seconds 0.1]
+#include <time.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "ceilings.h"
+#include "kernels/kernels.h"
+#include "quant/layout.h"
+
+using namespace mm::kernels;
+
+namespace {
+
+double seconds_a_case = 0.1;
+std::string wanted_kernel;
+uint64_t sink = 0;
+
+// Time this thread ran, so that others on the same core do not count.
+double now_seconds() {
+  timespec time;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+}
+
+// Seconds of one call: the best of many batches of half a millisecond, because what disturbs a batch only makes it
+// slower.
+double time_of(const std::function<void()>& call) {
+  double start = now_seconds();
+  call();
+  const double first = now_seconds() - start;
+  const int calls = std::max(1, static_cast<int>(5e-4 / std::max(first, 1e-8)));
+  double best = first, spent = 0;
+  for (int batch = 0; batch < 3 || spent < seconds_a_case; ++batch) {
+    start = now_seconds();
+    for (int i = 0; i < calls; ++i) call();
+    const double elapsed = now_seconds() - start;
+    spent += elapsed;
+    best = std::min(best, elapsed / calls);
+  }
+  return best;
+}
+
+struct Ceiling {
+  const char* level;
+  size_t footprint_bytes;  // the most that is served from this level, and well above the level below
+  double gbytes_per_second;
+};
+std::vector<Ceiling> read_ceilings;
+
+void measure_reads() {
+  read_ceilings = {{"l1", 24u << 10, 0}, {"l2", 1u << 20, 0}, {"l3", 25u << 20, 0}, {"memory", 400u << 20, 0}};
+  for (Ceiling& ceiling : read_ceilings) {
+    const std::vector<uint8_t> data(ceiling.footprint_bytes, 1);
+    const double seconds = time_of([&] { sink += mm::bench::read_all(data.data(), data.size()); });
+    ceiling.gbytes_per_second = static_cast<double>(data.size()) / seconds * 1e-9;
+    std::printf("{\"ceiling\": \"read_%s\", \"footprint_bytes\": %zu, \"gbytes_per_second\": %.1f}\n", ceiling.level,
+                ceiling.footprint_bytes, ceiling.gbytes_per_second);
+  }
+}
+
+const Ceiling& ceiling_of(double footprint_bytes) {
+  // Twice the measured footprint still lies in the same level on the CPUs known to us (48 KB, 2 MB and more).
+  for (const Ceiling& ceiling : read_ceilings) {
+    if (footprint_bytes <= 2.0 * static_cast<double>(ceiling.footprint_bytes)) return ceiling;
+  }
+  return read_ceilings.back();
+}
+
+double dot_ceiling(Isa isa) {
+  const double work = mm::bench::dot_products(isa, 1000, &sink);
+  return work == 0 ? 0 : work / time_of([&] { mm::bench::dot_products(isa, 1000, &sink); }) * 1e-9;
+}
+
+bool is_wanted(const std::string& name) { return name.find(wanted_kernel) != std::string::npos; }
+
+std::string name_of(const char* kernel, const KernelTable& table) { return std::string(kernel) + "_" + table.name; }
+
+// Uninitialized values would do for time, but not for denormals and saturation.
+std::vector<float> floats(size_t count) {
+  std::vector<float> values(count);
+  unsigned state = 1;
+  for (float& value : values) {
+    state = state * 1664525u + 1013904223u;
+    value = static_cast<float>(state >> 8) * (1.0f / 8388608.0f) - 1.0f;
+  }
+  return values;
+}
+
+template <class T>
+std::vector<T> bytes(size_t count) {
+  std::vector<T> values(count);
+  unsigned state = 7;
+  for (T& value : values) {
+    state = state * 1664525u + 1013904223u;
+    value = static_cast<T>(state >> 24);
+  }
+  return values;
+}
+
+// One int8 linear layer with everything a caller does around it.
+struct Layer {
+  int bits, m, n, k, k_padded, n_padded;
+  std::vector<float> x, weight_scale, bias, y, x_scale;
+  std::vector<int8_t> codes;
+  std::vector<int32_t> x_sum, out;
+  std::vector<uint8_t> storage;
+  const uint8_t* weight;
+
+  Layer(int bits_, int m_, int n_, int k_)
+      : bits(bits_),
+        m(m_),
+        n(n_),
+        k(k_),
+        k_padded(mm::quant::round_up(k_, mm::quant::column_step)),
+        n_padded(mm::quant::round_up(n_, mm::quant::tile_rows)),
+        x(floats(size(m_, k_))),
+        weight_scale(floats(static_cast<size_t>(n_))),
+        bias(floats(static_cast<size_t>(n_))),
+        y(size(m_, n_)),
+        x_scale(static_cast<size_t>(m_), 1.0f),
+        codes(bytes<int8_t>(size(m_, k_padded))),
+        x_sum(static_cast<size_t>(m_)),
+        out(size(m_, n_padded)),
+        storage(bytes<uint8_t>(mm::quant::packed_bytes(bits_, n_, k_) + 64)),
+        weight(reinterpret_cast<const uint8_t*>((reinterpret_cast<uintptr_t>(storage.data()) + 63) / 64 * 64)) {}
+
+  static size_t size(int a, int b) { return static_cast<size_t>(a) * static_cast<size_t>(b); }
+  double weight_bytes() const { return static_cast<double>(mm::quant::packed_bytes(bits, n, k)); }
+
+  void multiply(const KernelTable& table, int row_begin, int row_end, int32_t* into) {
+    const LinearArgs args{codes.data() + size(row_begin, k_padded),
+                          x_sum.data() + row_begin,
+                          weight,
+                          row_end - row_begin,
+                          k_padded,
+                          256,
+                          0,
+                          n_padded / mm::quant::tile_rows,
+                          into,
+                          n_padded};
+    bits == 2 ? table.linear_w2a8(args) : bits == 4 ? table.linear_w4a8(args) : table.linear_w8a8(args);
+  }
+  void quantize(const KernelTable& table, int row_begin, int row_end) {
+    table.quantize_rows(x.data() + size(row_begin, k), row_end - row_begin, k, codes.data() + size(row_begin, k_padded),
+                        k_padded, x_scale.data() + row_begin, x_sum.data() + row_begin);
+  }
+  void finish(const KernelTable& table, int row_begin, int row_end, const int32_t* from, Activation activation) {
+    table.linear_epilogue({from, n_padded, x_scale.data() + row_begin, weight_scale.data(), bias.data(), nullptr,
+                           y.data() + size(row_begin, n), n, row_end - row_begin, n, activation});
+  }
+};
+
+void bench_linear(const KernelTable& table) {
+  const double dots = dot_ceiling(table.isa);
+  if (dots > 0) {
+    std::printf("{\"ceiling\": \"dot_products_%s\", \"gmacs_per_second\": %.1f}\n", table.name, dots);
+  }
+  struct Shape {
+    int n, k, bits, m;
+  };
+  std::vector<Shape> shapes;
+  for (int bits : {2, 4, 8}) {
+    for (int m : {1, 2, 3, 4, 8, 12, 64}) {
+      shapes.push_back({1536, 576, bits, m});               // a small model's matrix: 0.2 to 0.9 MB
+      shapes.push_back({2048, 2048, bits, m});              // 1 MB at 2 bits
+      shapes.push_back({25600 / bits * 2, 4096, bits, m});  // 26 MB at every width
+    }
+  }
+  for (const Shape& s : shapes) {
+    const std::string name = name_of(s.bits == 2 ? "linear_w2a8" : s.bits == 4 ? "linear_w4a8" : "linear_w8a8", table);
+    if (!is_wanted(name)) continue;
+    if (table.isa == Isa::reference && static_cast<int64_t>(s.m) * s.n * s.k > 4000000) continue;
+    Layer layer(s.bits, s.m, s.n, s.k);
+    const double seconds = time_of([&] { layer.multiply(table, 0, s.m, layer.out.data()); });
+    const double macs = static_cast<double>(s.m) * s.n * s.k;
+    const Ceiling& read = ceiling_of(layer.weight_bytes());
+    const double read_seconds = layer.weight_bytes() / read.gbytes_per_second * 1e-9;
+    const double dot_seconds = dots > 0 ? macs / dots * 1e-9 : 0;
+    std::printf(
+        "{\"kernel\": \"%s\", \"m\": %d, \"n\": %d, \"k\": %d, \"microseconds\": %.2f, \"gweights_per_second\": %.1f, "
+        "\"gmacs_per_second\": %.1f, \"gbytes_per_second\": %.1f, \"limit\": \"%s\", \"percent_of_limit\": %.0f}\n",
+        name.c_str(), s.m, s.n, s.k, seconds * 1e6, macs / s.m / seconds * 1e-9, macs / seconds * 1e-9,
+        layer.weight_bytes() / seconds * 1e-9, read_seconds > dot_seconds ? read.level : "dot products",
+        100 * std::max(read_seconds, dot_seconds) / seconds);
+    std::fflush(stdout);
+  }
+}
+
+// The 1x1 convolutions of EfficientNet-Lite0 at 224 pixels: pixels, channels in, channels out, how often.
+struct Pointwise {
+  int pixels, in, out, count;
+  Activation activation;
+};
+constexpr Pointwise efficientnet_lite0[] = {
+    {12544, 32, 16, 1, Activation::none},  {12544, 16, 96, 1, Activation::relu6}, {3136, 96, 24, 1, Activation::none},
+    {3136, 24, 144, 2, Activation::relu6}, {3136, 144, 24, 1, Activation::none},  {784, 144, 40, 1, Activation::none},
+    {784, 40, 240, 2, Activation::relu6},  {784, 240, 40, 1, Activation::none},   {196, 240, 80, 1, Activation::none},
+    {196, 80, 480, 3, Activation::relu6},  {196, 480, 80, 2, Activation::none},   {196, 480, 112, 1, Activation::none},
+    {196, 112, 672, 3, Activation::relu6}, {196, 672, 112, 2, Activation::none},  {49, 672, 192, 1, Activation::none},
+    {49, 192, 1152, 4, Activation::relu6}, {49, 1152, 192, 3, Activation::none},  {49, 1152, 320, 1, Activation::none},
+    {49, 320, 1280, 1, Activation::relu6}};
+
+void bench_encoder_pointwise(const KernelTable& table) {
+  const std::string name = name_of("linear_w8a8", table);
+  if (!is_wanted("encoder_" + name)) return;
+  double total_linear = 0, total_quantize = 0, total_epilogue = 0, total_layer = 0, total_macs = 0;
+  for (const Pointwise& p : efficientnet_lite0) {
+    Layer layer(8, p.pixels, p.out, p.in);
+    // As an operation does it: a block of rows at a time, so that codes and sums stay in the caches.
+    const int block = std::clamp(65536 / (layer.n_padded * 4) / 12 * 12, 12, p.pixels);
+    const auto blocks = [&](auto body) {
+      for (int row = 0; row < p.pixels; row += block) body(row, std::min(row + block, p.pixels));
+    };
+    const auto seconds_of = [&](auto body) { return time_of([&] { blocks(body); }); };
+    int32_t* const sums = layer.out.data();
+    const double quantize = seconds_of([&](int begin, int end) { layer.quantize(table, begin, end); });
+    const double linear = seconds_of([&](int begin, int end) { layer.multiply(table, begin, end, sums); });
+    const double epilogue =
+        seconds_of([&](int begin, int end) { layer.finish(table, begin, end, sums, p.activation); });
+    const double whole = seconds_of([&](int begin, int end) {
+      layer.quantize(table, begin, end);
+      layer.multiply(table, begin, end, sums);
+      layer.finish(table, begin, end, sums, p.activation);
+    });
+    const double macs = static_cast<double>(p.pixels) * p.in * p.out;
+    std::printf(
+        "{\"kernel\": \"%s\", \"layer\": \"%d x %d -> %d\", \"count\": %d, \"linear_microseconds\": %.1f, "
+        "\"gmacs_per_second\": %.1f, \"quantize_microseconds\": %.1f, \"epilogue_microseconds\": %.1f, "
+        "\"layer_microseconds\": %.1f}\n",
+        name.c_str(), p.pixels, p.in, p.out, p.count, linear * 1e6, macs / linear * 1e-9, quantize * 1e6,
+        epilogue * 1e6, whole * 1e6);
+    total_linear += p.count * linear;
+    total_quantize += p.count * quantize;
+    total_epilogue += p.count * epilogue;
+    total_layer += p.count * whole;
+    total_macs += p.count * macs;
+  }
+  std::printf(
+      "{\"kernel\": \"%s\", \"layer\": \"all 1x1 of EfficientNet-Lite0\", \"mmacs\": %.0f, \"linear_milliseconds\": "
+      "%.2f, "
+      "\"quantize_milliseconds\": %.2f, \"epilogue_milliseconds\": %.2f, \"layers_milliseconds\": %.2f}\n",
+      name.c_str(), total_macs * 1e-6, total_linear * 1e3, total_quantize * 1e3, total_epilogue * 1e3,
+      total_layer * 1e3);
+}
+
+struct Conv {
+  int size, channels_in, channels_out, side, stride, count;
+};
+// The stem and the depthwise convolutions of EfficientNet-Lite0 at 224 pixels.
+constexpr Conv efficientnet_lite0_stem[] = {{224, 3, 32, 3, 2, 1}};
+constexpr Conv efficientnet_lite0_depthwise[] = {
+    {112, 32, 32, 3, 1, 1},  {112, 96, 96, 3, 2, 1},  {56, 144, 144, 3, 1, 1},  {56, 144, 144, 5, 2, 1},
+    {28, 240, 240, 5, 1, 1}, {28, 240, 240, 3, 2, 1}, {14, 480, 480, 3, 1, 2},  {14, 480, 480, 5, 1, 1},
+    {14, 672, 672, 5, 1, 2}, {14, 672, 672, 5, 2, 1}, {7, 1152, 1152, 5, 1, 3}, {7, 1152, 1152, 3, 1, 1}};
+
+template <size_t count>
+void bench_convolutions(const KernelTable& table, const Conv (&convs)[count], bool is_depthwise) {
+  const std::string name = name_of(is_depthwise ? "conv2d_depthwise_f32" : "conv2d_f32", table);
+  if (!is_wanted(name)) return;
+  double total = 0, total_macs = 0;
+  for (const Conv& c : convs) {
+    const int out_size = (c.size + c.stride - 1) / c.stride;
+    const int pad = std::max(0, (out_size - 1) * c.stride + c.side - c.size) / 2;
+    const int inputs = is_depthwise ? 1 : c.channels_in;
+    const std::vector<float> x = floats(static_cast<size_t>(c.size * c.size * c.channels_in));
+    const std::vector<float> w = floats(static_cast<size_t>(c.side * c.side * inputs * c.channels_out));
+    const std::vector<float> bias = floats(static_cast<size_t>(c.channels_out));
+    std::vector<float> y(static_cast<size_t>(out_size * out_size * c.channels_out));
+    const ConvArgs args{
+        x.data(), w.data(),       bias.data(),      y.data(), c.size,   c.size,   c.channels_in, out_size,
+        out_size, c.channels_out, c.side,           c.side,   c.stride, c.stride, pad,           pad,
+        0,        out_size,       Activation::relu6};
+    const double seconds = time_of([&] { is_depthwise ? table.conv2d_depthwise_f32(args) : table.conv2d_f32(args); });
+    const double macs = static_cast<double>(y.size()) * c.side * c.side * inputs;
+    std::printf(
+        "{\"kernel\": \"%s\", \"size\": %d, \"channels\": %d, \"side\": %d, \"stride\": %d, \"count\": %d, "
+        "\"microseconds\": %.1f, \"gmacs_per_second\": %.1f, \"gbytes_per_second\": %.1f}\n",
+        name.c_str(), c.size, c.channels_out, c.side, c.stride, c.count, seconds * 1e6, macs / seconds * 1e-9,
+        static_cast<double>(x.size() + y.size() + w.size()) * 4 / seconds * 1e-9);
+    total += c.count * seconds;
+    total_macs += c.count * macs;
+  }
+  std::printf(
+      "{\"kernel\": \"%s\", \"layer\": \"all of EfficientNet-Lite0\", \"mmacs\": %.1f, \"milliseconds\": %.2f}\n",
+      name.c_str(), total_macs * 1e-6, total * 1e3);
+}
+
+// Element-wise and row-wise kernels on 48 x 576 floats (110 KB, in the L2 cache) and attention as a decoder calls it.
+void bench_rows(const KernelTable& table) {
+  const int rows = 48, columns = 576;
+  const size_t count = static_cast<size_t>(rows * columns);
+  const std::vector<float> x = floats(2 * count), weight = floats(columns), bias = floats(columns);
+  std::vector<float> y(2 * count);
+  std::vector<int8_t> codes(count);
+  std::vector<float> scale(rows);
+  std::vector<int32_t> sum(rows), acc(count, 1000);
+  const auto report = [&](const char* kernel, const std::function<void()>& call, double moved_bytes) {
+    const std::string name = name_of(kernel, table);
+    if (!is_wanted(name)) return;
+    const double seconds = time_of(call);
+    const Ceiling& read = ceiling_of(moved_bytes);
+    const double gbytes = moved_bytes / seconds * 1e-9;
+    std::printf(
+        "{\"kernel\": \"%s\", \"rows\": %d, \"columns\": %d, \"microseconds\": %.2f, \"nanoseconds_per_element\": "
+        "%.4f, "
+        "\"gbytes_per_second\": %.1f, \"limit\": \"%s\", \"percent_of_limit\": %.0f}\n",
+        name.c_str(), rows, columns, seconds * 1e6, seconds * 1e9 / static_cast<double>(count), gbytes, read.level,
+        100 * gbytes / read.gbytes_per_second);
+  };
+  const double both = static_cast<double>(count) * 8;
+  report(
+      "quantize_rows",
+      [&] { table.quantize_rows(x.data(), rows, columns, codes.data(), columns, scale.data(), sum.data()); },
+      static_cast<double>(count) * 5);
+  for (const auto& [kernel, kind] :
+       {std::pair{"linear_epilogue_none", Activation::none}, std::pair{"linear_epilogue_relu6", Activation::relu6},
+        std::pair{"linear_epilogue_gelu", Activation::gelu}}) {
+    report(
+        kernel,
+        [&, chosen = kind] {
+          table.linear_epilogue({acc.data(), columns, scale.data(), weight.data(), bias.data(), nullptr, y.data(),
+                                 columns, rows, columns, chosen});
+        },
+        both);
+  }
+  for (const auto& [kernel, kind] :
+       {std::pair{"activation_f32_silu", Activation::silu}, std::pair{"activation_f32_gelu", Activation::gelu},
+        std::pair{"activation_f32_sigmoid", Activation::sigmoid}, std::pair{"activation_f32_tanh", Activation::tanh},
+        std::pair{"activation_f32_hard_swish", Activation::hard_swish}}) {
+    report(
+        kernel, [&, chosen = kind] { table.activation_f32(chosen, x.data(), y.data(), static_cast<int64_t>(count)); },
+        both);
+  }
+  report(
+      "rms_norm_f32", [&] { table.rms_norm_f32(x.data(), weight.data(), y.data(), rows, columns, 1e-6f); }, both);
+  report(
+      "layer_norm_f32",
+      [&] { table.layer_norm_f32(x.data(), weight.data(), bias.data(), y.data(), rows, columns, 1e-5f); }, both);
+  report(
+      "silu_mul_f32", [&] { table.silu_mul_f32(x.data(), y.data(), rows, columns); }, both * 1.5);
+  report(
+      "softmax_f32", [&] { table.softmax_f32(x.data(), y.data(), rows, columns); }, both);
+  report(
+      "log_softmax_f32", [&] { table.log_softmax_f32(x.data(), y.data(), rows, columns); }, both);
+  report(
+      "add_f32", [&] { table.add_f32(x.data(), weight.data(), y.data(), static_cast<int64_t>(count), columns); }, both);
+  report(
+      "mul_f32", [&] { table.mul_f32(x.data(), weight.data(), y.data(), static_cast<int64_t>(count), columns); }, both);
+
+  const std::string attention = name_of("attention_f32", table);
+  if (is_wanted(attention)) {
+    for (int n : {16, 49, 100}) {
+      const int heads = 6, head_dim = 64, width = heads * head_dim;
+      const std::vector<float> keys = floats(static_cast<size_t>(n * width)), values = floats(keys.size());
+      std::vector<const float*> k_rows, v_rows;
+      for (int i = 0; i < n; ++i)
+        k_rows.push_back(keys.data() + i * width), v_rows.push_back(values.data() + i * width);
+      std::vector<float> scores(static_cast<size_t>(n)), out(static_cast<size_t>(width));
+      const double seconds = time_of([&] {
+        table.attention_f32({x.data(), k_rows.data(), v_rows.data(), n, heads, heads, head_dim, 0, heads, 0.125f,
+                             scores.data(), out.data()});
+      });
+      std::printf(
+          "{\"kernel\": \"%s\", \"n\": %d, \"heads\": %d, \"head_dim\": %d, \"microseconds\": %.2f, "
+          "\"gmacs_per_second\": %.1f}\n",
+          attention.c_str(), n, heads, head_dim, seconds * 1e6, 2.0 * n * width / seconds * 1e-9);
+    }
+  }
+  const std::string linear = name_of("linear_f32", table);
+  if (is_wanted(linear)) {
+    for (int m : {1, 4, 49}) {
+      const int k = 384, n = 384;
+      const std::vector<float> w = floats(static_cast<size_t>(k * n)), in = floats(static_cast<size_t>(m * k));
+      std::vector<float> out(static_cast<size_t>(m * n));
+      const double seconds = time_of([&] {
+        table.linear_f32({in.data(), w.data(), nullptr, nullptr, out.data(), m, k, n, 0, n, Activation::none});
+      });
+      std::printf(
+          "{\"kernel\": \"%s\", \"m\": %d, \"n\": %d, \"k\": %d, \"microseconds\": %.2f, \"gmacs_per_second\": %.1f}\n",
+          linear.c_str(), m, n, k, seconds * 1e6, static_cast<double>(m) * k * n / seconds * 1e-9);
+    }
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::string wanted_table;
+  for (int i = 1; i + 1 < argc; i += 2) {
+    if (std::strcmp(argv[i], "--table") == 0) wanted_table = argv[i + 1];
+    if (std::strcmp(argv[i], "--kernel") == 0) wanted_kernel = argv[i + 1];
+    if (std::strcmp(argv[i], "--seconds") == 0) seconds_a_case = std::atof(argv[i + 1]);
+  }
+  measure_reads();
+  const TableList list = all_tables();
+  for (int i = 0; i < list.count; ++i) {
+    const KernelTable& table = *list.tables[i];
+    if (!table.is_supported() || (!wanted_table.empty() && wanted_table != table.name)) continue;
+    bench_linear(table);
+    if (table.isa != Isa::reference) bench_encoder_pointwise(table);
+    bench_convolutions(table, efficientnet_lite0_stem, false);
+    bench_convolutions(table, efficientnet_lite0_depthwise, true);
+    bench_rows(table);
+  }
+  return sink == 42 ? 1 : 0;  // the sink is used, so nothing measured can be left out
+}
