@@ -15,7 +15,7 @@ from mobile_multimodal.compile.weight_codes import QuantizedMatrix
 from mobile_multimodal.errors import InvalidInputError
 from mobile_multimodal.model.program import ACTIVATIONS
 
-# Points in deviations: a fine grid is exact enough for any activation, kinks included (error below 1e-4 of a deviation).
+# Points in deviations: a fine grid is exact enough for any activation, kinks included (error below 1e-4 of one).
 _GRID = np.linspace(-6.0, 6.0, 1201)
 _DENSITY = np.exp(-0.5 * _GRID**2) / np.exp(-0.5 * _GRID**2).sum()
 

@@ -160,7 +160,11 @@ def validate(program: Program, tensors: TensorStore, states: Sequence[State]) ->
         for slot in step.inputs:
             _require(program, slot is None or slot in ready, f"{where} reads slot {slot} before it is written")
         for slot in step.outputs:
-            _require(program, slot not in ready and slot < program.slots, f"{where} writes slot {slot} again")
+            _require(
+                program,
+                slot not in ready and slot < program.slots,
+                f"{where} writes slot {slot}, taken or out of range",
+            )
             ready.add(slot)
         for name, value in zip(OPERATIONS[step.operation].attributes, step.attributes, strict=False):
             if name == "activation":
