@@ -21,7 +21,7 @@ struct Some {
 
 constexpr int linear_rows = 6;  // 6 x 2 accumulators, 2 weights, 1 input of 16 registers
 constexpr int linear_vectors = 2;
-constexpr int depthwise_pixels = 4;
+constexpr int depthwise_pixels = 7;  // and 5 weights, 1 input; 7 divides 112, 56, 28, 14
 
 inline Vec splat(float x) { return _mm256_set1_ps(x); }
 inline Vec load(const float* p, Full) { return _mm256_loadu_ps(p); }
@@ -57,6 +57,11 @@ inline int32_t sum_of(IntVec x) {
   __m128i v = _mm_add_epi32(_mm256_castsi256_si128((__m256i)x), _mm256_extracti128_si256((__m256i)x, 1));
   v = _mm_add_epi32(v, _mm_shuffle_epi32(v, 0x4E));
   return _mm_cvtsi128_si32(_mm_add_epi32(v, _mm_shuffle_epi32(v, 0xB1)));
+}
+// The sums of four vectors: three hadd for four, where one by one would take four shuffles each.
+inline void store_sums(float* p, const Vec (&x)[4]) {
+  const __m256 both = _mm256_hadd_ps(_mm256_hadd_ps(x[0], x[1]), _mm256_hadd_ps(x[2], x[3]));
+  _mm_storeu_ps(p, _mm_add_ps(_mm256_castps256_ps128(both), _mm256_extractf128_ps(both, 1)));
 }
 inline float largest_of(Vec x) {
   __m128 v = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));

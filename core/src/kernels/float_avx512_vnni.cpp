@@ -20,7 +20,7 @@ struct Some {
 
 constexpr int linear_rows = 8;  // 8 x 2 accumulators, 2 weights, 1 input of 32 registers
 constexpr int linear_vectors = 2;
-constexpr int depthwise_pixels = 4;
+constexpr int depthwise_pixels = 7;  // and 5 weights, 1 input; 7 divides 112, 56, 28, 14
 
 inline Vec splat(float x) { return _mm512_set1_ps(x); }
 inline Vec load(const float* p, Full) { return _mm512_loadu_ps(p); }
@@ -41,6 +41,13 @@ inline Vec to_float(IntVec x) { return _mm512_cvtepi32_ps((__m512i)x); }
 inline IntVec lanes_below(Some s) { return (IntVec)_mm512_movm_epi32(s.mask); }
 inline float sum_of(Vec x) { return _mm512_reduce_add_ps(x); }
 inline int32_t sum_of(IntVec x) { return _mm512_reduce_add_epi32((__m512i)x); }
+inline __m256 fold(Vec x) { return _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1)); }
+// The sums of four vectors: three hadd for four, where one by one would take four shuffles each.
+inline void store_sums(float* p, const Vec (&x)[4]) {
+  const __m256 left = _mm256_hadd_ps(fold(x[0]), fold(x[1])), right = _mm256_hadd_ps(fold(x[2]), fold(x[3]));
+  const __m256 both = _mm256_hadd_ps(left, right);
+  _mm_storeu_ps(p, _mm_add_ps(_mm256_castps256_ps128(both), _mm256_extractf128_ps(both, 1)));
+}
 inline float largest_of(Vec x) { return _mm512_reduce_max_ps(x); }
 
 }  // namespace

@@ -20,7 +20,7 @@ struct Some {
 
 constexpr int linear_rows = 4;  // 4 x 4 accumulators, 4 weights, 1 input of 32 registers
 constexpr int linear_vectors = 4;
-constexpr int depthwise_pixels = 4;
+constexpr int depthwise_pixels = 7;  // and 5 weights, 1 input; 7 divides 112, 56, 28, 14
 
 inline Vec splat(float x) { return vdupq_n_f32(x); }
 inline IntVec lanes_below(Some s) { return (IntVec)(IntVec{0, 1, 2, 3} < s.count); }
@@ -52,6 +52,9 @@ inline IntVec round_to_int(Vec x) { return vcvtnq_s32_f32(x); }
 inline Vec to_float(IntVec x) { return vcvtq_f32_s32(x); }
 inline float sum_of(Vec x) { return vaddvq_f32(x); }
 inline int32_t sum_of(IntVec x) { return vaddvq_s32(x); }
+inline void store_sums(float* p, const Vec (&x)[4]) {
+  vst1q_f32(p, vpaddq_f32(vpaddq_f32(x[0], x[1]), vpaddq_f32(x[2], x[3])));
+}
 inline float largest_of(Vec x) { return vmaxvq_f32(x); }
 
 }  // namespace
