@@ -8,9 +8,12 @@ import unicodedata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-gguf = pytest.importorskip("gguf")
+from mobile_multimodal.compile.container import Metadata, write_container
+from mobile_multimodal.compile.program import TensorStore
+
 tokenizers = pytest.importorskip("tokenizers")
 native = pytest.importorskip("mobile_multimodal.native")
 
@@ -60,20 +63,22 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     reference.pre_tokenizer = tokenizer.pre_tokenizer
     reference.decoder = tokenizers.decoders.ByteLevel()
 
-    path: Path = tmp_path_factory.mktemp("tokenizer") / "model.gguf"
-    writer = gguf.GGUFWriter(path, "mobile-mm")
-    writer.add_custom_alignment(64)
-    writer.add_uint32("mm.format_version", 1)
-    writer.add_tokenizer_model("gpt2")
-    writer.add_token_list(tokens)
-    writer.add_token_merges([" ".join(merge) for merge in merges])
-    writer.add_token_types([3 if token in CONTROL else 1 for token in tokens])
+    metadata = Metadata()
+    metadata.string("general.architecture", "mobile-mm")
+    metadata.u32("general.alignment", 64)
+    metadata.u32("mm.format_version", 1)
+    metadata.strings("mm.programs", [])
+    metadata.strings("mm.op_names", [])
+    metadata.string("tokenizer.ggml.model", "gpt2")
+    metadata.strings("tokenizer.ggml.tokens", tokens)
+    metadata.strings("tokenizer.ggml.merges", [" ".join(merge) for merge in merges])
+    metadata.integers("tokenizer.ggml.token_type", [3 if token in CONTROL else 1 for token in tokens])
     if request.param:
-        writer.add_bool("tokenizer.ggml.add_space_prefix", True)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+        metadata.boolean("tokenizer.ggml.add_space_prefix", True)
+    tensors = TensorStore()
+    tensors.add("test.unused", np.zeros(1, dtype=np.float32))
+    path: Path = tmp_path_factory.mktemp("tokenizer") / "model.gguf"
+    write_container(path, metadata, tensors)
     return reference, native.Engine(str(path))
 
 
