@@ -55,13 +55,14 @@ class GenerationOptions(TypedDict, total=False):
 class GenerationSettings:
     """How a caption is searched for.
 
-    num_beams         1 is greedy (or sampling, with a temperature); None takes the model file's own value
+    num_beams         1 is greedy (or sampling, with a temperature); None takes the model file's own value, or 1 with a
+                      temperature or stop strings
     max_new_tokens    at most this many tokens; None takes the model file's own value
     length_penalty    beams compete by log-probability / length ** length_penalty; None takes the model file's value
     temperature       0 takes the likeliest token; above, tokens are drawn from probabilities ** (1 / temperature)
     top_p             drawing is limited to the likeliest tokens that sum to this; read only with a temperature
     seed              the same seed, picture and model file draw the same tokens
-    stop              the caption ends before the first of these strings
+    stop              the caption ends before the first of these strings; excludes more than one beam
     deadline_seconds  DeadlineExceededError after this long; 0 is no deadline
     """
 
@@ -100,11 +101,17 @@ class GenerationSettings:
             )
         object.__setattr__(self, "stop", tuple(stop))
         check_number("deadline_seconds", self.deadline_seconds, 0.0, MAX_DEADLINE_SECONDS)
-        if self.temperature > 0 and self.num_beams is not None and self.num_beams > 1:
+        if self.needs_one_beam and self.num_beams is not None and self.num_beams > 1:
+            name = "temperature" if self.temperature > 0 else "stop"
             raise InvalidInputError(
-                f"settings temperature={self.temperature} and num_beams={self.num_beams} exclude each other",
-                "drop temperature for beam search, or num_beams for sampling",
+                f"settings {name}={getattr(self, name)!r} and num_beams={self.num_beams} exclude each other",
+                f"drop {name} for beam search, or num_beams for one sentence at a time",
             )
+
+    @property
+    def needs_one_beam(self) -> bool:
+        """Whether tokens are final when they are written: beams change their mind until the end."""
+        return self.temperature > 0 or bool(self.stop)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -70,6 +70,7 @@ def test_confidence_is_the_geometric_mean(probabilities: list[float], expected: 
         ("efficient", {}, 1),
         ("fast", {"num_beams": 4}, 4),
         ("balanced", {"temperature": 0.5}, 1),
+        ("balanced", {"stop": ["."]}, 1),
     ],
 )
 def test_beams_come_from_the_caller_then_the_profile(

@@ -70,10 +70,12 @@ def test_an_unknown_name_gets_the_closest_one() -> None:
     assert str(caught.value) == "unknown setting 'max_new_token'\nhint: did you mean 'max_new_tokens'?"
 
 
-def test_sampling_and_beams_exclude_each_other() -> None:
+@pytest.mark.parametrize("options", [{"temperature": 0.7}, {"stop": "."}])
+def test_sampling_and_stop_strings_exclude_beams(options: Any) -> None:
     with pytest.raises(InvalidInputError, match="exclude each other"):
-        GenerationSettings(temperature=0.7, num_beams=3)
-    GenerationSettings(temperature=0.7, num_beams=1)
+        GenerationSettings(num_beams=3, **options)
+    assert GenerationSettings(num_beams=1, **options).needs_one_beam
+    assert not GenerationSettings(num_beams=3).needs_one_beam
 
 
 @pytest.mark.parametrize(("given", "kept"), [(".", (".",)), ([".", "!"], (".", "!")), ((), ())])

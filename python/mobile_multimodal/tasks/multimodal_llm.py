@@ -314,7 +314,7 @@ class MobileMultiModalLLM:
     def _generate(self, pixels: Pixels, settings: GenerationSettings, on_token: TokenCallback | None) -> Caption:
         num_beams = settings.num_beams
         if num_beams is None:
-            num_beams = 1 if settings.temperature > 0 else self._profile.num_beams
+            num_beams = 1 if settings.needs_one_beam else self._profile.num_beams
         deadline = settings.deadline_seconds
         start = time.monotonic()
         if not self._lock.acquire(timeout=deadline if deadline > 0 else -1):
