@@ -160,7 +160,10 @@ class ReferenceModel:
     def _conv2d_depthwise(self, arguments: list[Any], attributes: list[_Word], names: list[str]) -> Array:
         x, w, bias = _padded(arguments, 3)
         windows, kind = _windows(x, w.shape[0], w.shape[1], attributes)
-        y = np.einsum("yxhwc,hwc->yxc", windows, w).astype(F32)
+        y = np.zeros((*windows.shape[:2], w.shape[2]), dtype=F32)
+        for row in range(w.shape[0]):
+            for column in range(w.shape[1]):
+                y += windows[:, :, row, column] * w[row, column]
         return activate(kind, y if bias is None else y + bias)
 
     def _global_average_pool(self, arguments: list[Any], attributes: list[_Word], names: list[str]) -> Array:
@@ -306,7 +309,7 @@ def _windows(x: Array, kernel_h: int, kernel_w: int, attributes: list[_Word]) ->
     stride_h, stride_w, top, left, bottom, right, kind = (word.i for word in attributes)
     padded = np.pad(x, ((top, bottom), (left, right), (0, 0)))
     view = np.lib.stride_tricks.sliding_window_view(padded, (kernel_h, kernel_w), axis=(0, 1))
-    return np.ascontiguousarray(view[::stride_h, ::stride_w].transpose(0, 1, 3, 4, 2)), kind
+    return view[::stride_h, ::stride_w].transpose(0, 1, 3, 4, 2), kind
 
 
 def _padded(arguments: list[Any], count: int) -> list[Any]:
