@@ -23,7 +23,7 @@ WHITE_SPACE = [
     (0x3000, 0x3000),
 ]
 
-HEAD = """// The letters, numbers and spaces of Unicode {version}; written by scripts/generate_unicode_categories.py, not by hand.
+HEAD = """// The letters, numbers and spaces of Unicode {version}; scripts/generate_unicode_categories.py writes this file.
 #include "text/unicode_categories.h"
 
 #include <algorithm>

@@ -26,16 +26,17 @@ CORPUS = [
 ] * 20
 NASTY = [
     "", " ", "  ", "   a", "a   ", "a   b", "\n", "\n\n a", "a \n b", "\t\r\n", "\u00a0a", "\u3000\u3000a", "\u2028",
-    "it's", "IT'S", "'s", "''s", " 's", "a'lls", "’s", "I'll've", "<|bos|>", "<|bos|>hello<|eos|>", "<|", "\x00", "a\x00b",
-    "\x1c\x1f", "\x85", "\ufeff", "\u200b", "e\u0301", "\u0301", "😀", "👩‍👩‍👧", "1½²Ⅷ٣", "\U0010ffff", "x" * 5000, "ab" * 3000,
-    " " * 1000 + "a",
+    "it's", "IT'S", "'s", "''s", " 's", "a'lls", "’s", "I'll've", "<|bos|>", "<|bos|>hello<|eos|>", "<|",
+    "\x00", "a\x00b", "\x1c\x1f", "\x85", "\ufeff", "\u200b", "e\u0301", "\u0301", "\U0001f600",
+    "\U0001f469\u200d\U0001f467", "1½²Ⅷ\u0663", "\U0010ffff", "x" * 5000, "ab" * 3000, " " * 1000 + "a",
 ]  # fmt: skip
 
 
 def random_texts() -> list[str]:
     """Texts over characters that decide the word rule, and over assigned code points of the first three planes."""
     generator = random.Random(1)
-    letters = list("aeTH's\"tl d01 \t\n\r\x0b\x1c\x85\u00a0\u1680\u2003\u3000\u200b\u0301é½²Ⅷ東😀\x00.,-<|>bos") + ["'ll", "  "]
+    marks = "\u00a0\u1680\u2003\u3000\u200b\u0301é½²Ⅷ東\U0001f600"
+    letters = [*"aeTH's\"tl d01 \t\n\r\x0b\x1c\x85\x00.,-<|>bos", *marks, "'ll", "  "]
     texts = ["".join(generator.choices(letters, k=generator.randint(1, 30))) for _ in range(2000)]
     assigned = [c for c in range(0x30000) if unicodedata.category(chr(c)) not in {"Cn", "Cs"}]
     texts += ["".join(map(chr, generator.sample(assigned, 12))) for _ in range(500)]
@@ -58,7 +59,8 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     tokens = sorted(model["vocab"], key=model["vocab"].get)
     merges = [tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge) for merge in model["merges"]]
 
-    # The package splits the names of special tokens out of the text; without that list it reads them as text, as the core does.
+    # The package splits the names of special tokens out of the text; without that list it reads them as text, as the
+    # core does.
     reference = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=model["vocab"], merges=merges))
     reference.pre_tokenizer = tokenizer.pre_tokenizer
     reference.decoder = tokenizers.decoders.ByteLevel()
