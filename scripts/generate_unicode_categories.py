@@ -23,7 +23,7 @@ WHITE_SPACE = [
     (0x3000, 0x3000),
 ]
 
-HEAD = """// The letters, numbers and spaces of Unicode {version}; scripts/generate_unicode_categories.py writes this file.
+HEAD = """// The letters, numbers and spaces of Unicode {version}, as scripts/generate_unicode_categories.py writes them.
 #include "text/unicode_categories.h"
 
 #include <algorithm>

@@ -93,13 +93,13 @@ def with_tokenizer(place: int, hostile: bytes) -> bytes:
 
 # What is wrong with it -> the file's bytes.
 HOSTILE: dict[str, bytes] = {
-    # CVE-2025-53630 (https://github.com/ggml-org/llama.cpp/pull/14595) and its return as CVE-2026-27940: the sizes of the
-    # tensors are added up until the sum wraps to a small number, too little is allocated, the data is copied anyway.
+    # CVE-2025-53630 (https://github.com/ggml-org/llama.cpp/pull/14595) and its return as CVE-2026-27940: the sizes of
+    # the tensors are added up until the sum wraps to a small number; too little is allocated for the data.
     "sizes whose sum passes 2^64": head(PAIRS, [tensor(f"encoder.{i}", [1 << 61]) for i in range(9)]) + DATA,
     "sizes that wrap only with their padding": with_tensor(tensor("encoder.c", [(1 << 64) - 1], TENSOR_I8, 128)),
     "offset and size whose sum passes 2^64": with_tensor(tensor("encoder.c", [64], TENSOR_I8, (1 << 64) - 64)),
-    # https://github.com/ggml-org/llama.cpp/issues/27203 and CVE-2026-33298: the product of the dimensions, or its bytes,
-    # wraps or turns negative and so passes a check against a maximum; the tensor's place is small, its shape is not.
+    # https://github.com/ggml-org/llama.cpp/issues/27203 and CVE-2026-33298: the product of the dimensions wraps or
+    # turns negative and so passes a check against a maximum; the tensor's place is small, its shape is not.
     "dimensions whose product turns negative": with_tensor(tensor("encoder.c", [(1 << 63) - 1, 2], TENSOR_I8, 128)),
     "dimensions whose product wraps to 0": with_tensor(tensor("encoder.c", [1 << 32, 1 << 32], TENSOR_I8, 128)),
     "dimensions whose product wraps to 64": with_tensor(tensor("encoder.c", [64, (1 << 58) + 1], TENSOR_I8, 128)),
@@ -110,7 +110,7 @@ HOSTILE: dict[str, bytes] = {
     "a tensor larger than the file": with_tensor(tensor("encoder.c", [1 << 20], TENSOR_F32, 128)),
     "a tensor one element too large": with_tensor(tensor("encoder.c", [17], TENSOR_F32, 128)),
     "a tensor that begins behind the file": with_tensor(tensor("encoder.c", [1], TENSOR_F32, 1 << 40)),
-    # https://github.com/ggml-org/llama.cpp/issues/15711: counts are multiplied by a record's size before anything is read.
+    # https://github.com/ggml-org/llama.cpp/issues/15711: counts times a record's size wrap.
     "2^64 - 1 tensors": head(PAIRS, TENSORS, tensor_count=(1 << 64) - 1) + DATA,
     "2^63 / 80 tensors": head(PAIRS, TENSORS, tensor_count=(1 << 63) // 80) + DATA,
     "2^64 - 1 pairs": head(PAIRS, TENSORS, pair_count=(1 << 64) - 1) + DATA,

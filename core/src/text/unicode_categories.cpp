@@ -1,4 +1,4 @@
-// The letters, numbers and spaces of Unicode 14.0.0; scripts/generate_unicode_categories.py writes this file.
+// The letters, numbers and spaces of Unicode 14.0.0, as scripts/generate_unicode_categories.py writes them.
 #include "text/unicode_categories.h"
 
 #include <algorithm>
