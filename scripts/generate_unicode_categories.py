@@ -23,7 +23,7 @@ WHITE_SPACE = [
     (0x3000, 0x3000),
 ]
 
-HEAD = """// The letters, numbers and spaces of Unicode {version}, as scripts/generate_unicode_categories.py writes them.
+HEAD = """// The letters, numbers and spaces of Unicode {version}; made by scripts/generate_unicode_categories.py.
 #include "text/unicode_categories.h"
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// The letters, numbers and spaces of Unicode 14.0.0, as scripts/generate_unicode_categories.py writes them.
+// The letters, numbers and spaces of Unicode 14.0.0; made by scripts/generate_unicode_categories.py.
 #include "text/unicode_categories.h"
 
 #include <algorithm>
