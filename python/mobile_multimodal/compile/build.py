@@ -98,9 +98,9 @@ def build_model(
     if decoder is not None:
         report(f"compiling the decoder {decoder.checkpoint}")
         checkpoint = load_caption_checkpoint(decoder.checkpoint)
-        caption = build_caption_decoder(checkpoint, tensors, bits_override=decoder.bits)
         vocabulary = read_tokenizer(checkpoint.tokenizer)
         _check_vocabulary(vocabulary, checkpoint)
+        caption = build_caption_decoder(checkpoint, tensors, len(vocabulary.tokens), bits_override=decoder.bits)
         programs += [caption.prefill, caption.decode]
 
     metadata = _card_metadata(card)

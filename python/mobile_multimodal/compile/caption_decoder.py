@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mobile_multimodal.compile.caption_checkpoint import CaptionCheckpoint, CaptionShape
 from mobile_multimodal.compile.pack import linear, matrix_tensors
 from mobile_multimodal.compile.program import ProgramBuilder, State, TensorStore, Value
-from mobile_multimodal.compile.weight_codes import QuantizedMatrix, Weight
+from mobile_multimodal.compile.weight_codes import QuantizedMatrix, Weight, first_rows
 from mobile_multimodal.model.program import Program
 
 SECTION = "decoder"
@@ -30,9 +30,13 @@ class CaptionDecoder:
 
 
 def build_caption_decoder(
-    checkpoint: CaptionCheckpoint, tensors: TensorStore, *, bits_override: int | None = None
+    checkpoint: CaptionCheckpoint, tensors: TensorStore, vocabulary: int, *, bits_override: int | None = None
 ) -> CaptionDecoder:
-    """Compiles a checkpoint. bits_override: 32 for the float twin, 2, 4 or 8 to quantize every matrix anew."""
+    """Compiles a checkpoint.
+
+    vocabulary: tokens of the tokenizer; logits beyond them (the trained table is padded to 16) are left out.
+    bits_override: 32 for the float twin, 2, 4 or 8 to quantize every matrix anew.
+    """
     shape = checkpoint.shape
     states: list[State] = []
     for index in range(shape.layers):
@@ -43,7 +47,7 @@ def build_caption_decoder(
         ]
     weights = _Weights(checkpoint, bits_override)
     prefill = _build_prefill(shape, weights, ProgramBuilder("prefill", tensors))
-    decode = _build_decode(shape, weights, ProgramBuilder("decode", tensors))
+    decode = _build_decode(shape, vocabulary, weights, ProgramBuilder("decode", tensors))
     return CaptionDecoder(prefill, decode, tuple(states))
 
 
@@ -86,11 +90,12 @@ def _build_prefill(shape: CaptionShape, weights: _Weights, builder: ProgramBuild
     return builder.finish()
 
 
-def _build_decode(shape: CaptionShape, weights: _Weights, builder: ProgramBuilder) -> Program:
+def _build_decode(shape: CaptionShape, vocabulary: int, weights: _Weights, builder: ProgramBuilder) -> Program:
     tokens = builder.input("tokens", "i32")
     positions = builder.input("positions", "i32")
     sequences = builder.input("sequences", "i32")
     table = weights.matrix("embedding", shape.vocab_size, shape.width, shape.embedding_bits)
+    table = first_rows(table, vocabulary)
     x = _embed(builder, table, tokens)
     width = shape.width
     heads = (shape.heads, shape.kv_heads, shape.head_dim)

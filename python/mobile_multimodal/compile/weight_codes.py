@@ -61,6 +61,13 @@ def quantize(weight: NDArray[np.float32], bits: int, scale: NDArray[np.float32] 
     raise InvalidInputError(f"weights of {bits} bits were asked for", hint="choose 2, 4, 8 or 32 (float).")
 
 
+def first_rows(weight: Weight, count: int) -> Weight:
+    """The first rows of a matrix: rows are independent of each other in every form."""
+    if not isinstance(weight, QuantizedMatrix):
+        return weight[:count]
+    return QuantizedMatrix(weight.codes[:count], weight.scale[:count], weight.bits, weight.zero2)
+
+
 def symmetric_codes(weight: NDArray[np.float32]) -> QuantizedMatrix:
     """8 bits: round(w / s) + 128 with s = max|w| / 127 per row."""
     weight = weight.astype(np.float32)
