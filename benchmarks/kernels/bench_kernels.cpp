@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <new>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,21 @@ namespace {
 double seconds_a_case = 0.1;
 std::string wanted_kernel;
 uint64_t sink = 0;
+
+// Memory that begins at a cache line, as the core's own does: a 64-byte load across two lines takes twice the time.
+template <class T>
+struct LineAllocator {
+  using value_type = T;
+  LineAllocator() = default;
+  template <class U>
+  LineAllocator(const LineAllocator<U>&) {}
+  T* allocate(size_t count) { return static_cast<T*>(::operator new(count * sizeof(T), std::align_val_t(64))); }
+  void deallocate(T* p, size_t) { ::operator delete(p, std::align_val_t(64)); }
+  bool operator==(const LineAllocator&) const { return true; }
+  bool operator!=(const LineAllocator&) const { return false; }
+};
+template <class T>
+using Vector = std::vector<T, LineAllocator<T>>;
 
 // Time this thread ran, so that others on the same core do not count.
 double now_seconds() {
@@ -59,7 +75,7 @@ std::vector<Ceiling> read_ceilings;
 void measure_reads() {
   read_ceilings = {{"l1", 24u << 10, 0}, {"l2", 1u << 20, 0}, {"l3", 25u << 20, 0}, {"memory", 400u << 20, 0}};
   for (Ceiling& ceiling : read_ceilings) {
-    const std::vector<uint8_t> data(ceiling.footprint_bytes, 1);
+    const Vector<uint8_t> data(ceiling.footprint_bytes, 1);
     const double seconds = time_of([&] { sink += mm::bench::read_all(data.data(), data.size()); });
     ceiling.gbytes_per_second = static_cast<double>(data.size()) / seconds * 1e-9;
     std::printf("{\"ceiling\": \"read_%s\", \"footprint_bytes\": %zu, \"gbytes_per_second\": %.1f}\n", ceiling.level,
@@ -85,8 +101,8 @@ bool is_wanted(const std::string& name) { return name.find(wanted_kernel) != std
 std::string name_of(const char* kernel, const KernelTable& table) { return std::string(kernel) + "_" + table.name; }
 
 // Uninitialized values would do for time, but not for denormals and saturation.
-std::vector<float> floats(size_t count) {
-  std::vector<float> values(count);
+Vector<float> floats(size_t count) {
+  Vector<float> values(count);
   unsigned state = 1;
   for (float& value : values) {
     state = state * 1664525u + 1013904223u;
@@ -96,8 +112,8 @@ std::vector<float> floats(size_t count) {
 }
 
 template <class T>
-std::vector<T> bytes(size_t count) {
-  std::vector<T> values(count);
+Vector<T> bytes(size_t count) {
+  Vector<T> values(count);
   unsigned state = 7;
   for (T& value : values) {
     state = state * 1664525u + 1013904223u;
@@ -109,11 +125,10 @@ std::vector<T> bytes(size_t count) {
 // One int8 linear layer with everything a caller does around it.
 struct Layer {
   int bits, m, n, k, k_padded, n_padded;
-  std::vector<float> x, weight_scale, bias, y, x_scale;
-  std::vector<int8_t> codes;
-  std::vector<int32_t> x_sum, out;
-  std::vector<uint8_t> storage;
-  const uint8_t* weight;
+  Vector<float> x, weight_scale, bias, y, x_scale;
+  Vector<int8_t> codes;
+  Vector<int32_t> x_sum, out;
+  Vector<uint8_t> weight;
 
   Layer(int bits_, int m_, int n_, int k_)
       : bits(bits_),
@@ -130,32 +145,34 @@ struct Layer {
         codes(bytes<int8_t>(size(m_, k_padded))),
         x_sum(static_cast<size_t>(m_)),
         out(size(m_, n_padded)),
-        storage(bytes<uint8_t>(mm::quant::packed_bytes(bits_, n_, k_) + 64)),
-        weight(reinterpret_cast<const uint8_t*>((reinterpret_cast<uintptr_t>(storage.data()) + 63) / 64 * 64)) {}
+        weight(bytes<uint8_t>(mm::quant::packed_bytes(bits_, n_, k_))) {}
 
   static size_t size(int a, int b) { return static_cast<size_t>(a) * static_cast<size_t>(b); }
   double weight_bytes() const { return static_cast<double>(mm::quant::packed_bytes(bits, n, k)); }
 
-  void multiply(const KernelTable& table, int row_begin, int row_end, int32_t* into) {
+  void multiply(const KernelTable& table, int row_begin, int row_end, int tile_begin, int tile_end) {
     const LinearArgs args{codes.data() + size(row_begin, k_padded),
                           x_sum.data() + row_begin,
-                          weight,
+                          weight.data(),
                           row_end - row_begin,
                           k_padded,
                           256,
-                          0,
-                          n_padded / mm::quant::tile_rows,
-                          into,
-                          n_padded};
+                          tile_begin,
+                          tile_end,
+                          out.data(),
+                          (tile_end - tile_begin) * 16};
     bits == 2 ? table.linear_w2a8(args) : bits == 4 ? table.linear_w4a8(args) : table.linear_w8a8(args);
   }
   void quantize(const KernelTable& table, int row_begin, int row_end) {
     table.quantize_rows(x.data() + size(row_begin, k), row_end - row_begin, k, codes.data() + size(row_begin, k_padded),
                         k_padded, x_scale.data() + row_begin, x_sum.data() + row_begin);
   }
-  void finish(const KernelTable& table, int row_begin, int row_end, const int32_t* from, Activation activation) {
-    table.linear_epilogue({from, n_padded, x_scale.data() + row_begin, weight_scale.data(), bias.data(), nullptr,
-                           y.data() + size(row_begin, n), n, row_end - row_begin, n, activation});
+  void finish(const KernelTable& table, int row_begin, int row_end, int tile_begin, int tile_end,
+              Activation activation) {
+    const int column = tile_begin * 16, stride = (tile_end - tile_begin) * 16;
+    table.linear_epilogue({out.data(), stride, x_scale.data() + row_begin, weight_scale.data() + column,
+                           bias.data() + column, nullptr, y.data() + size(row_begin, n) + column, n,
+                           row_end - row_begin, std::min(stride, n - column), activation});
   }
 };
 
@@ -180,7 +197,7 @@ void bench_linear(const KernelTable& table) {
     if (!is_wanted(name)) continue;
     if (table.isa == Isa::reference && static_cast<int64_t>(s.m) * s.n * s.k > 4000000) continue;
     Layer layer(s.bits, s.m, s.n, s.k);
-    const double seconds = time_of([&] { layer.multiply(table, 0, s.m, layer.out.data()); });
+    const double seconds = time_of([&] { layer.multiply(table, 0, s.m, 0, layer.n_padded / mm::quant::tile_rows); });
     const double macs = static_cast<double>(s.m) * s.n * s.k;
     const Ceiling& read = ceiling_of(layer.weight_bytes());
     const double read_seconds = layer.weight_bytes() / read.gbytes_per_second * 1e-9;
@@ -215,22 +232,25 @@ void bench_encoder_pointwise(const KernelTable& table) {
   double total_linear = 0, total_quantize = 0, total_epilogue = 0, total_layer = 0, total_macs = 0;
   for (const Pointwise& p : efficientnet_lite0) {
     Layer layer(8, p.pixels, p.out, p.in);
-    // As an operation does it: a block of rows at a time, so that codes and sums stay in the caches.
-    const int block = std::clamp(65536 / (layer.n_padded * 4) / 12 * 12, 12, p.pixels);
-    const auto blocks = [&](auto body) {
-      for (int row = 0; row < p.pixels; row += block) body(row, std::min(row + block, p.pixels));
+    // As the linear operation does it: at most 48 rows, dealt out evenly, times at most 6144 sums, so that both stay in
+    // L1.
+    const int block_count = (p.pixels + 47) / 48, block = (p.pixels + block_count - 1) / block_count;
+    const int tiles = layer.n_padded / mm::quant::tile_rows, group = std::clamp(6144 / (block * 16), 1, tiles);
+    const auto seconds_of = [&](bool quantizes, bool multiplies, bool finishes) {
+      return time_of([&] {
+        for (int row = 0; row < p.pixels; row += block) {
+          const int end = std::min(row + block, p.pixels);
+          if (quantizes) layer.quantize(table, row, end);
+          for (int tile = 0; tile < tiles; tile += group) {
+            const int tile_end = std::min(tile + group, tiles);
+            if (multiplies) layer.multiply(table, row, end, tile, tile_end);
+            if (finishes) layer.finish(table, row, end, tile, tile_end, p.activation);
+          }
+        }
+      });
     };
-    const auto seconds_of = [&](auto body) { return time_of([&] { blocks(body); }); };
-    int32_t* const sums = layer.out.data();
-    const double quantize = seconds_of([&](int begin, int end) { layer.quantize(table, begin, end); });
-    const double linear = seconds_of([&](int begin, int end) { layer.multiply(table, begin, end, sums); });
-    const double epilogue =
-        seconds_of([&](int begin, int end) { layer.finish(table, begin, end, sums, p.activation); });
-    const double whole = seconds_of([&](int begin, int end) {
-      layer.quantize(table, begin, end);
-      layer.multiply(table, begin, end, sums);
-      layer.finish(table, begin, end, sums, p.activation);
-    });
+    const double quantize = seconds_of(true, false, false), linear = seconds_of(false, true, false);
+    const double epilogue = seconds_of(false, false, true), whole = seconds_of(true, true, true);
     const double macs = static_cast<double>(p.pixels) * p.in * p.out;
     std::printf(
         "{\"kernel\": \"%s\", \"layer\": \"%d x %d -> %d\", \"count\": %d, \"linear_microseconds\": %.1f, "
@@ -271,10 +291,10 @@ void bench_convolutions(const KernelTable& table, const Conv (&convs)[count], bo
     const int out_size = (c.size + c.stride - 1) / c.stride;
     const int pad = std::max(0, (out_size - 1) * c.stride + c.side - c.size) / 2;
     const int inputs = is_depthwise ? 1 : c.channels_in;
-    const std::vector<float> x = floats(static_cast<size_t>(c.size * c.size * c.channels_in));
-    const std::vector<float> w = floats(static_cast<size_t>(c.side * c.side * inputs * c.channels_out));
-    const std::vector<float> bias = floats(static_cast<size_t>(c.channels_out));
-    std::vector<float> y(static_cast<size_t>(out_size * out_size * c.channels_out));
+    const Vector<float> x = floats(static_cast<size_t>(c.size * c.size * c.channels_in));
+    const Vector<float> w = floats(static_cast<size_t>(c.side * c.side * inputs * c.channels_out));
+    const Vector<float> bias = floats(static_cast<size_t>(c.channels_out));
+    Vector<float> y(static_cast<size_t>(out_size * out_size * c.channels_out));
     const ConvArgs args{
         x.data(), w.data(),       bias.data(),      y.data(), c.size,   c.size,   c.channels_in, out_size,
         out_size, c.channels_out, c.side,           c.side,   c.stride, c.stride, pad,           pad,
@@ -298,11 +318,11 @@ void bench_convolutions(const KernelTable& table, const Conv (&convs)[count], bo
 void bench_rows(const KernelTable& table) {
   const int rows = 48, columns = 576;
   const size_t count = static_cast<size_t>(rows * columns);
-  const std::vector<float> x = floats(2 * count), weight = floats(columns), bias = floats(columns);
-  std::vector<float> y(2 * count);
-  std::vector<int8_t> codes(count);
-  std::vector<float> scale(rows);
-  std::vector<int32_t> sum(rows), acc(count, 1000);
+  const Vector<float> x = floats(2 * count), weight = floats(columns), bias = floats(columns);
+  Vector<float> y(2 * count);
+  Vector<int8_t> codes(count);
+  Vector<float> scale(rows);
+  Vector<int32_t> sum(rows), acc(count, 1000);
   const auto report = [&](const char* kernel, const std::function<void()>& call, double moved_bytes) {
     const std::string name = name_of(kernel, table);
     if (!is_wanted(name)) return;
@@ -360,27 +380,30 @@ void bench_rows(const KernelTable& table) {
   if (is_wanted(attention)) {
     for (int n : {16, 49, 100}) {
       const int heads = 6, head_dim = 64, width = heads * head_dim;
-      const std::vector<float> keys = floats(static_cast<size_t>(n * width)), values = floats(keys.size());
+      const Vector<float> keys = floats(static_cast<size_t>(n * width)), values = floats(keys.size());
       std::vector<const float*> k_rows, v_rows;
       for (int i = 0; i < n; ++i)
         k_rows.push_back(keys.data() + i * width), v_rows.push_back(values.data() + i * width);
-      std::vector<float> scores(static_cast<size_t>(n)), out(static_cast<size_t>(width));
+      Vector<float> scores(static_cast<size_t>(n)), out(static_cast<size_t>(width));
       const double seconds = time_of([&] {
         table.attention_f32({x.data(), k_rows.data(), v_rows.data(), n, heads, heads, head_dim, 0, heads, 0.125f,
                              scores.data(), out.data()});
       });
+      const double moved_bytes = 2.0 * n * width * 4, gbytes = moved_bytes / seconds * 1e-9;
+      const Ceiling& read = ceiling_of(moved_bytes);
       std::printf(
           "{\"kernel\": \"%s\", \"n\": %d, \"heads\": %d, \"head_dim\": %d, \"microseconds\": %.2f, "
-          "\"gmacs_per_second\": %.1f}\n",
-          attention.c_str(), n, heads, head_dim, seconds * 1e6, 2.0 * n * width / seconds * 1e-9);
+          "\"gmacs_per_second\": %.1f, \"gbytes_per_second\": %.1f, \"limit\": \"%s\", \"percent_of_limit\": %.0f}\n",
+          attention.c_str(), n, heads, head_dim, seconds * 1e6, 2.0 * n * width / seconds * 1e-9, gbytes, read.level,
+          100 * gbytes / read.gbytes_per_second);
     }
   }
   const std::string linear = name_of("linear_f32", table);
   if (is_wanted(linear)) {
     for (int m : {1, 4, 49}) {
       const int k = 384, n = 384;
-      const std::vector<float> w = floats(static_cast<size_t>(k * n)), in = floats(static_cast<size_t>(m * k));
-      std::vector<float> out(static_cast<size_t>(m * n));
+      const Vector<float> w = floats(static_cast<size_t>(k * n)), in = floats(static_cast<size_t>(m * k));
+      Vector<float> out(static_cast<size_t>(m * n));
       const double seconds = time_of([&] {
         table.linear_f32({in.data(), w.data(), nullptr, nullptr, out.data(), m, k, n, 0, n, Activation::none});
       });
