@@ -343,3 +343,101 @@ def test_a_wrong_profile_or_thread_count_is_refused_before_loading() -> None:
         MobileMultiModalLLM.from_pretrained("x", profile="ballanced")
     with pytest.raises(InvalidInputError, match="setting threads is -1, expected an integer from 0 to 256"):
         MobileMultiModalLLM.from_pretrained("x", threads=-1)
+
+
+class TestShippedModel:
+    """The model of the package on the real core."""
+
+    def test_noise_as_the_readme_says(self) -> None:
+        pytest.importorskip("mobile_multimodal.native")
+        if "mobile-mm-llm-int2" not in available_models():
+            pytest.skip("the package holds no model file mobile-mm-llm-int2.gguf")
+        caption = MobileMultiModalLLM.from_pretrained("mobile-mm-llm-int2").generate_caption(
+            np.random.default_rng(0).integers(0, 255, (224, 224, 3), dtype=np.uint8)
+        )
+        assert caption.text
+        assert 0 < caption.confidence <= 1
+        assert len(caption.tokens) == len(caption.token_probabilities)
+        assert all(0 < probability <= 1 for probability in caption.token_probabilities)
+        assert set(caption.timings) == {"resize", "encode", "prefill", "first_token", "decode", "total"}
+
+    def test_every_thread_count_writes_the_same(self, shipped_model: MobileMultiModalLLM, pictures: Path) -> None:
+        files = sorted(pictures.glob("*.jpg"))
+        expected = shipped_model.generate_captions(files)
+        for threads in (1, 2, 3, 5):
+            with MobileMultiModalLLM.from_pretrained("mobile-mm-llm-int2", threads=threads) as model:
+                assert model.get_health_status().threads == threads
+                assert model.generate_captions(files) == expected  # timings do not count
+
+    def test_kinds_of_source_and_a_batch_agree(self, shipped_model: MobileMultiModalLLM, pictures: Path) -> None:
+        path = pictures / "cat.jpg"
+        one = shipped_model.generate_caption(path)
+        assert shipped_model.generate_caption(path.read_bytes()) == one
+        assert shipped_model.generate_caption(mobile_multimodal.load_image(path)) == one
+        assert shipped_model.generate_captions([path, b"junk", path], on_error="return")[::2] == [one, one]
+
+    def test_a_stream_writes_what_greedy_search_writes(self, shipped_model: Any, pictures: Path) -> None:
+        greedy = shipped_model.generate_caption(pictures / "coffee.jpg", num_beams=1)
+        stream = shipped_model.stream_caption(pictures / "coffee.jpg")
+        assert "".join(map(str, stream)) == greedy.text
+        assert stream.caption == greedy
+
+    def test_seeds(self, shipped_model: MobileMultiModalLLM, pictures: Path) -> None:
+        drawn = [
+            shipped_model.generate_caption(pictures / "cat.jpg", temperature=1.5, seed=seed).tokens
+            for seed in (1, 1, 2, 3)
+        ]
+        assert drawn[0] == drawn[1]
+        assert len(set(drawn)) > 1
+
+    def test_cancelling_deadline_and_length(self, shipped_model: MobileMultiModalLLM, pictures: Path) -> None:
+        with shipped_model.stream_caption(pictures / "cat.jpg") as stream:
+            next(stream)
+        with pytest.raises(DeadlineExceededError):
+            shipped_model.generate_caption(pictures / "cat.jpg", deadline_seconds=1e-6)
+        short = shipped_model.generate_caption(pictures / "cat.jpg", max_new_tokens=2)
+        assert (len(short.tokens), short.finish_reason) == (2, "length")
+        assert shipped_model.generate_caption(pictures / "cat.jpg", max_new_tokens=60).finish_reason == "end"
+
+    def test_tiny_and_extreme_shapes(self, shipped_model: MobileMultiModalLLM) -> None:
+        for shape in [(1, 1, 3), (1, 5000, 3), (5000, 1), (3, 3, 4), (2, 2, 1)]:
+            assert shipped_model.generate_caption(np.full(shape, 90, np.uint8)).text
+
+    def test_threads_of_the_caller(self, shipped_model: MobileMultiModalLLM, pictures: Path) -> None:
+        expected = str(shipped_model.generate_caption(pictures / "cat.jpg"))
+        texts: list[str] = []
+        workers = [
+            threading.Thread(target=lambda: texts.append(str(shipped_model.generate_caption(pictures / "cat.jpg"))))
+            for _ in range(8)
+        ]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        assert texts == [expected] * 8
+
+    def test_memory_does_not_grow(self, shipped_model: MobileMultiModalLLM) -> None:
+        def resident_kilobytes() -> int:
+            status = Path("/proc/self/status").read_text(encoding="utf-8")
+            return int(status.split("VmRSS:")[1].split()[0])
+
+        picture = np.zeros((500, 400, 3), np.uint8)
+        for _ in range(20):
+            shipped_model.generate_caption(picture)
+        before = resident_kilobytes()
+        for _ in range(100):
+            shipped_model.generate_caption(picture)
+        assert resident_kilobytes() - before < 600  # one picture kept a call would be 60,000
+
+    def test_health_verifies_the_weights(self, shipped_model: MobileMultiModalLLM) -> None:
+        health = shipped_model.get_health_status(verify=True)
+        assert health.verified
+        assert health.file_bytes < 35_000_000
+        assert {"encode_image", "prefill", "decode"} <= set(health.programs)
+
+    def test_two_models_at_once_and_out_of_order_closing(self, pictures: Path, shipped_model: Any) -> None:
+        first = MobileMultiModalLLM.from_pretrained(threads=1)
+        second = MobileMultiModalLLM.from_pretrained(threads=1)
+        first.close()
+        assert second.generate_caption(pictures / "cat.jpg") == shipped_model.generate_caption(pictures / "cat.jpg")
+        second.close()
