@@ -1,0 +1,1 @@
+"""Measures captioners: metrics with intervals, over a data folder."""

@@ -1,0 +1,87 @@
+"""Checks the metrics and their intervals, and that a captioner is scored on a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("pycocoevalcap", reason="the extra `train` is not installed")
+
+from mobile_multimodal.errors import InvalidInputError, NotFoundError
+from mobile_multimodal.evaluation.caption import evaluate_captioner
+from mobile_multimodal.evaluation.caption_metrics import (
+    mean_interval,
+    metric_words,
+    ratio_interval,
+    score_captions,
+)
+
+REFERENCES = [
+    ["a dog runs on the grass .", "A brown dog running", "the dog is running in the grass"],
+    ["two men play chess", "Two men are playing chess in a park", "men at a chess board"],
+    ["a boat on the sea", "a small boat sails on the blue sea", "The boat is sailing"],
+]
+
+
+@pytest.mark.parametrize(
+    ("caption", "words"),
+    [
+        ("A man 's dog , running .", "a man 's dog running"),
+        ("A man's dog, running.", "a man 's dog running"),
+        ("He isn't here!", "he is n't here"),
+        ("a T-shirt (blue)", "a t-shirt blue"),
+        ("", ""),
+    ],
+)
+def test_metric_words_drop_punctuation_as_ptb_does(caption: str, words: str) -> None:
+    assert metric_words(caption) == words
+
+
+def test_right_captions_score_above_swapped_ones() -> None:
+    right = [texts[0] for texts in REFERENCES]
+    good = score_captions(right, REFERENCES)
+    bad = score_captions([*right[1:], right[0]], REFERENCES)
+    assert good.cider_d.value > bad.cider_d.value
+    assert good.bleu_4.value == pytest.approx(1.0)
+    assert good.rouge_l.value == pytest.approx(1.0)
+    for interval in (bad.cider_d, bad.bleu_4, bad.rouge_l):
+        assert interval.low <= interval.value <= interval.high
+
+
+def test_intervals_cover_a_known_mean() -> None:
+    values = np.random.default_rng(0).normal(2.0, 1.0, size=400)
+    interval = mean_interval(values)
+    # 1.96 standard errors of 1 / sqrt(400), within the noise of 2,000 resamples.
+    assert interval.high - interval.low == pytest.approx(2 * 1.96 / 20, rel=0.15)
+    ratio = ratio_interval(values * 0.97, values)
+    assert ratio.value == pytest.approx(0.97)
+    assert ratio.low == pytest.approx(ratio.high)
+
+
+def test_lengths_must_agree() -> None:
+    with pytest.raises(InvalidInputError, match="1 captions for 3 pictures"):
+        score_captions(["a dog"], REFERENCES)
+
+
+class _Parrot:
+    def __init__(self) -> None:
+        self.seen: list[Path] = []
+
+    def generate_caption(self, image: Path, /) -> str:
+        self.seen.append(image)
+        return REFERENCES[int(image.stem)][0]
+
+
+def test_a_captioner_is_scored_on_a_folder(tmp_path: Path) -> None:
+    lines = ["image,caption"]
+    lines += [f'{i}.webp,"{text}"' for i, texts in enumerate(REFERENCES) for text in texts]
+    (tmp_path / "captions_dev.csv").write_text("\n".join(lines), encoding="utf-8")
+    parrot = _Parrot()
+    result = evaluate_captioner(parrot, tmp_path)
+    assert [path.name for path in parrot.seen] == ["0.webp", "1.webp", "2.webp"]
+    assert result.scores.bleu_4.value == pytest.approx(1.0)
+    assert evaluate_captioner(_Parrot(), tmp_path, limit=2).scores.pictures == 2
+    with pytest.raises(NotFoundError, match=r"captions_test\.csv is not there"):
+        evaluate_captioner(parrot, tmp_path, split="test")
