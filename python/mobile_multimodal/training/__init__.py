@@ -1,0 +1,1 @@
+"""Trains the models that the compiler packs: needs the extra `train` (torch, tokenizers)."""

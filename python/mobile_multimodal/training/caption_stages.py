@@ -1,0 +1,128 @@
+"""The stages of caption training, each from the files of the one before: features to 2-bit student."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from mobile_multimodal.errors import InvalidInputError
+from mobile_multimodal.evaluation.caption_references import read_captions
+from mobile_multimodal.training.caption_data import CaptionSet
+from mobile_multimodal.training.caption_model import CaptionModel, initialise
+from mobile_multimodal.training.caption_recipe import CaptionRecipe
+from mobile_multimodal.training.caption_text import normal_form, train_tokenizer
+from mobile_multimodal.training.checkpoint import Checkpoint, load_checkpoint
+from mobile_multimodal.training.dev_evaluation import DevEvaluation
+from mobile_multimodal.training.features import Encode, FeatureCache, build_cache
+from mobile_multimodal.training.objectives import (
+    ImitationObjective,
+    Objective,
+    SelfCriticalObjective,
+    SupervisedObjective,
+)
+from mobile_multimodal.training.rewards import CiderReward
+from mobile_multimodal.training.student import student_from_teacher
+from mobile_multimodal.training.trainer import Trainer, TrainSettings
+
+STAGES = ("features", "tokenizer", "teacher", "twin", "adapt", "student")
+# Captions of pictures in no split serve training.
+TRAIN_SPLITS = ("train", "extra")
+
+
+class CaptionStages:
+    """Runs stages on the data set in `data`; files go to `out`, a stage whose result is there resumes or skips."""
+
+    def __init__(self, data: Path, out: Path, recipe: CaptionRecipe, encode: Callable[[], Encode]) -> None:
+        self._data, self._out, self._recipe, self._encode = data, out, recipe, encode
+
+    def run(self, stage: str) -> None:
+        """Runs one of STAGES."""
+        if stage not in STAGES:
+            raise InvalidInputError(f"stage '{stage}' is unknown", hint=f"choose one of {', '.join(STAGES)}")
+        getattr(self, f"_{stage}")()
+
+    def _features(self) -> None:
+        encode = self._encode()
+        for split, names, views in (
+            ("train", list(self._captions), self._recipe.views),
+            ("dev", list(self._references), 1),
+        ):
+            pictures = [self._data / "images" / name for name in names]
+            build_cache(self._out / "features", split, pictures, views, encode)
+
+    def _tokenizer(self) -> None:
+        texts = (normal_form(text) for captions in self._captions.values() for text in captions)
+        tokenizer = train_tokenizer(texts, self._recipe.student.vocab_size)
+        self._out.mkdir(parents=True, exist_ok=True)
+        tokenizer.save(str(self._tokenizer_path))
+
+    def _teacher(self) -> None:
+        recipe = self._recipe
+        model = CaptionModel(recipe.teacher_config, recipe.dropout, recipe.seed)
+        initialise(model)
+        self._train(model, SupervisedObjective(recipe.smoothing), recipe.teacher_settings(), "teacher")
+
+    def _twin(self) -> None:
+        model = self._load("teacher").build_model()
+        reward = CiderReward(self._training_set.texts)
+        objective = SelfCriticalObjective(reward, self._loaded_tokenizer)
+        self._train(model, objective, self._recipe.twin_settings(), "twin")
+
+    def _adapt(self) -> None:
+        recipe, teacher = self._recipe, self._load("teacher")
+        model = student_from_teacher(teacher, recipe.student, dropout=recipe.dropout / 2, seed=recipe.seed)
+        objective = SupervisedObjective(recipe.smoothing, [teacher.build_model()])
+        self._train(model, objective, recipe.adapt_settings(), "adapt")
+
+    def _student(self) -> None:
+        model = self._load("adapt").build_model()
+        objective = ImitationObjective(self._load("twin").build_model())
+        self._train(model, objective, self._recipe.student_settings(), "student")
+
+    @property
+    def _tokenizer_path(self) -> Path:
+        return self._out / "tokenizer.json"
+
+    @cached_property
+    def _captions(self) -> dict[str, list[str]]:
+        return read_captions(self._data, TRAIN_SPLITS)
+
+    @cached_property
+    def _references(self) -> dict[str, list[str]]:
+        return read_captions(self._data, ["dev"])
+
+    @cached_property
+    def _loaded_tokenizer(self) -> Tokenizer:
+        if not self._tokenizer_path.is_file():
+            raise InvalidInputError(f"{self._tokenizer_path} is not there", hint="run --stage tokenizer first")
+        return Tokenizer.from_file(str(self._tokenizer_path))
+
+    @cached_property
+    def _training_set(self) -> CaptionSet:
+        cache = FeatureCache(self._out / "features", "train", self._recipe.views)
+        return CaptionSet(cache, self._captions, self._loaded_tokenizer)
+
+    @cached_property
+    def _evaluation(self) -> DevEvaluation:
+        cache = FeatureCache(self._out / "features", "dev", 1)
+        return DevEvaluation(cache, self._references, self._loaded_tokenizer)
+
+    def _load(self, stage: str) -> Checkpoint:
+        path = self._out / stage / "model.pt"
+        if not path.is_file():
+            raise InvalidInputError(f"{path} is not there", hint=f"run --stage {stage} first")
+        return load_checkpoint(path)
+
+    def _train(self, model: CaptionModel, objective: Objective, settings: TrainSettings, name: str) -> None:
+        Trainer(
+            model,
+            self._training_set,
+            objective,
+            settings,
+            self._evaluation,
+            self._out / name,
+            self._loaded_tokenizer.to_str(),
+        ).run()
