@@ -171,6 +171,15 @@ def test_version_and_help(run: Any) -> None:
         assert command.summary in out
 
 
+@pytest.mark.parametrize("command", cli.COMMANDS.values(), ids=lambda command: command.name)
+def test_every_command_explains_itself(run: Any, command: cli.Command) -> None:
+    if command.extra:
+        pytest.importorskip("torch")
+    code, out, _ = run(command.name, "--help")
+    assert code == 0
+    assert out.startswith(f"usage: mobile-mm {command.name}")
+
+
 def test_a_missing_extra_names_its_installation(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def import_module(name: str) -> Any:
         raise ModuleNotFoundError("No module named 'torch'", name="torch")
