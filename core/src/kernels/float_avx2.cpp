@@ -19,8 +19,8 @@ struct Some {
   __m256i mask;
 };
 
-constexpr int linear_rows = 6;  // 6 x 2 accumulators, 2 weights, 1 input of 16 registers
-constexpr int linear_vectors = 2;
+constexpr int block_rows = 6;  // 6 x 2 accumulators, 2 weights, 1 input of 16 registers
+constexpr int block_vectors = 2;
 constexpr int depthwise_pixels = 7;  // and 5 weights, 1 input; 7 divides 112, 56, 28, 14
 
 inline Vec splat(float x) { return _mm256_set1_ps(x); }

@@ -18,8 +18,8 @@ struct Some {
   __mmask16 mask;
 };
 
-constexpr int linear_rows = 8;  // 8 x 2 accumulators, 2 weights, 1 input of 32 registers
-constexpr int linear_vectors = 2;
+constexpr int block_rows = 8;  // 8 x 2 accumulators, 2 weights, 1 input of 32 registers
+constexpr int block_vectors = 2;
 constexpr int depthwise_pixels = 7;  // and 5 weights, 1 input; 7 divides 112, 56, 28, 14
 
 inline Vec splat(float x) { return _mm512_set1_ps(x); }

@@ -18,8 +18,8 @@ struct Some {
   int count;  // 1..3
 };
 
-constexpr int linear_rows = 4;  // 4 x 4 accumulators, 4 weights, 1 input of 32 registers
-constexpr int linear_vectors = 4;
+constexpr int block_rows = 4;  // 4 x 4 accumulators, 4 weights, 1 input of 32 registers
+constexpr int block_vectors = 4;
 constexpr int depthwise_pixels = 7;  // and 5 weights, 1 input; 7 divides 112, 56, 28, 14
 
 inline Vec splat(float x) { return vdupq_n_f32(x); }
