@@ -22,7 +22,7 @@ from mobile_multimodal import MobileMultiModalLLM, find_model, load_image, nativ
 from mobile_multimodal.model.hub import DEFAULT_MODEL
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-PICTURES = ("astronaut.jpg", "cat.jpg", "coffee.jpg", "photographer.jpg", "rocket.jpg")
+PICTURES = ("astronaut.jpg", "boats.jpg", "cat.jpg", "coffee.jpg", "photographer.jpg", "rocket.jpg", "sheep.jpg")
 
 # What a first caption costs a process: prints the time of the first caption and the peak of resident memory.
 # VmHWM, not getrusage: after a fork, getrusage still counts the parent's peak.
