@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from mobile_multimodal import MobileMultiModalLLM, load_image
 
 TILE = 300  # pixels; three tiles fill the width of a README
-TEXT_HEIGHT = 64
+TEXT_HEIGHT = 84
 GAP = 14
 COLUMNS = 3
 
@@ -31,10 +31,10 @@ def draw_sheet(model: MobileMultiModalLLM, paths: list[Path]) -> Image.Image:
         side = min(picture.size)
         x, y = (picture.width - side) // 2, (picture.height - side) // 2
         sheet.paste(picture.crop((x, y, x + side, y + side)).resize((TILE, TILE)), (left, top))
-        lines = textwrap.wrap(caption.text, 36)[:2]
+        lines = textwrap.wrap(caption.text, 38)[:3]
         draw.multiline_text((left, top + TILE + 4), "\n".join(lines), fill="black", font=font, spacing=3)
         note = f"confidence {caption.confidence:.2f}, {path.name}"
-        draw.text((left, top + TILE + 46), note, fill="#666666", font=small)
+        draw.text((left, top + TILE + 65), note, fill="#666666", font=small)
     return sheet
 
 
