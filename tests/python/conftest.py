@@ -78,7 +78,7 @@ class StandInSession:
         return {
             "text": "".join(written),
             "tokens": list(range(len(written))),
-            "token_probabilities": [0.5] * len(written),
+            "token_probabilities": [0.5] * (len(written) + (reason == "end")),
             "log_probability": -0.7 * len(written),
             "finish_reason": reason,
             "timings": timings,

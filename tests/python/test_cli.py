@@ -227,7 +227,8 @@ class TestInstalledCommand:
 
     def _run(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
         command = shutil.which("mobile-mm", path=str(Path(sys.executable).parent))
-        assert command is not None, "mobile-mm is not installed beside this Python"
+        if command is None:
+            pytest.skip("mobile-mm is not installed beside this Python: run scripts/setup --all")
         return subprocess.run([command, *map(str, arguments)], capture_output=True, text=True, check=False)
 
     def test_caption(self, pictures: Path) -> None:

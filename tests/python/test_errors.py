@@ -30,7 +30,7 @@ def _all_errors() -> list[type[MobileMultiModalError]]:
     found = [MobileMultiModalError]
     for error_type in found:
         found.extend(error_type.__subclasses__())
-    return found[1:]
+    return [error_type for error_type in found[1:] if error_type.__module__ == "mobile_multimodal.errors"]
 
 
 @pytest.mark.parametrize("error_type", _all_errors())

@@ -26,7 +26,8 @@ class Caption:
     confidence           geometric mean of token_probabilities, 0 to 1: how sure the model was of its words on
                          average. It is not the probability that the sentence is true.
     tokens               ids of the pieces, the end token left out
-    token_probabilities  the probability of each piece, given those before it
+    token_probabilities  the probability of each piece, given those before it; with finish_reason "end", a last one
+                         for ending there
     finish_reason        "end" (the model ended it), "length" (max_new_tokens), "stop" (a stop string), "cancelled"
     timings              milliseconds: resize, encode, prefill, first_token, decode, total
     """
