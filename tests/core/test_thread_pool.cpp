@@ -90,8 +90,26 @@ int main() {
   for (std::thread& caller : callers) caller.join();
   MM_CHECK(sum == 4 * 200 * 30);
 
+  // Workers take part: the pieces of one job wait for each other, which one thread alone could not do.
+  for (const int threads : {2, 4}) {
+    auto pool = ThreadPool::create(threads);
+    for (int round = 0; round < 10; ++round) {
+      std::atomic<int> started{0};
+      std::atomic<bool> is_late{false};
+      pool->parallel_for(static_cast<size_t>(threads), 1, [&](size_t, size_t, int) {
+        ++started;
+        const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+        while (started < threads && !is_late) {
+          std::this_thread::yield();
+          if (std::chrono::steady_clock::now() > deadline) is_late = true;
+        }
+      });
+      MM_CHECK(!is_late && started == threads);
+    }
+  }
+
   auto pool = ThreadPool::create(2);
-  constexpr int jobs = 20000;
+  constexpr int jobs = 5000;
   const auto start = std::chrono::steady_clock::now();
   for (int i = 0; i < jobs; ++i) pool->parallel_for(2, 1, [](size_t, size_t, int) {});
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

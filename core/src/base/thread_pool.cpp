@@ -45,8 +45,9 @@ bool spin_until(bool may_spin, IsDone is_done) {
   return false;
 }
 
-// Where one thread sleeps; 64 bytes apart so that two sleepers share no cache line.
+// Where one thread sleeps and its piece is claimed; 64 bytes apart so that two threads share no cache line.
 struct alignas(64) Bed {
+  std::atomic<uint64_t> claimed{0};  // the last job word whose piece of this index somebody took
   std::atomic<bool> is_asleep{false};
   std::mutex mutex;
   std::condition_variable wake;
@@ -58,6 +59,11 @@ struct alignas(64) Bed {
     is_asleep.store(true);
     while (!is_done()) wake.wait(lock);
     is_asleep.store(false);
+  }
+  // True for one caller only for each job word; words grow.
+  bool claim(uint64_t word) {
+    uint64_t before = claimed.load();
+    return before < word && claimed.compare_exchange_strong(before, word);
   }
   // Call after the sleeper's condition became true.
   void rouse() {
@@ -113,6 +119,13 @@ class WorkerPool final : public ThreadPool {
     for (size_t index = 1; index < pieces; ++index) beds_[index].rouse();
 
     do_piece(0);
+    // What a sleeping or preempted worker has not begun is done here: a busy machine costs no wait for its scheduler.
+    const uint64_t word = job_word_.load(std::memory_order_relaxed);
+    for (size_t index = 1; index < pieces; ++index) {
+      if (!beds_[index].claim(word)) continue;
+      do_piece(index);
+      pending_.fetch_sub(1);
+    }
     const auto is_done = [this] { return pending_.load() == 0; };
     if (!spin_until(may_spin_, is_done)) beds_[0].sleep_until(is_done);
   }
@@ -124,8 +137,8 @@ class WorkerPool final : public ThreadPool {
     void* context = nullptr;
   };
 
-  // A new job word: the next generation and who takes part. A thread left out never reads job_, which may change under
-  // it.
+  // A new job word: the next generation and who takes part. Only who claimed a piece reads job_, which cannot change
+  // until that piece is done.
   void publish(uint64_t participants) {
     job_word_.store(((job_word_.load(std::memory_order_relaxed) >> 8) + 1) << 8 | participants);
   }
@@ -152,7 +165,7 @@ class WorkerPool final : public ThreadPool {
       seen = job_word_.load();
       const uint64_t participants = seen & 255;
       if (participants == stop_request) return;
-      if (static_cast<uint64_t>(index) >= participants) continue;
+      if (static_cast<uint64_t>(index) >= participants || !beds_[static_cast<size_t>(index)].claim(seen)) continue;
       do_piece(static_cast<size_t>(index));
       if (pending_.fetch_sub(1) == 1) beds_[0].rouse();
     }

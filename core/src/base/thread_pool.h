@@ -15,8 +15,9 @@ class ThreadPool {
   virtual int threads() const = 0;
 
   // Calls body(context, begin, end, thread_index) for static, contiguous, disjoint pieces of [0, count), each a
-  // multiple of `grain` long (the last may be shorter), at most one piece a thread. Returns when all are done. The
-  // split depends on count, grain and threads() alone. Not to be called from inside a body, nor from two threads at
+  // multiple of `grain` long (the last may be shorter), at most one piece a thread_index. Returns when all are done.
+  // The split depends on count, grain and threads() alone; thread_index is the piece's place (for scratch memory), and
+  // the caller also does pieces that no worker has begun. Not to be called from inside a body, nor from two threads at
   // once.
   using Body = void (*)(void* context, size_t begin, size_t end, int thread_index);
   virtual void run(size_t count, size_t grain, Body body, void* context) = 0;
