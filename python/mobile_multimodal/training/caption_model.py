@@ -18,8 +18,8 @@ from mobile_multimodal.quantization.linear import QuantizedEmbedding, QuantizedL
 from mobile_multimodal.training.dropout import ByteDropout
 
 FULL_PRECISION = 32
-# oneDNN compiles its bf16 products for each new number of rows: few numbers keep it from compiling at every step
-# (measured: 1.65 -> 1.2 s a step) and its cache of compiled products from growing by 35 MB a step.
+# oneDNN compiles a bf16 product for each new number of rows and keeps it: 33 ms and 4 MB for a new one of 1950 x 512
+# by 512 x 2048, 9 ms for a known one. Few numbers of rows keep time and memory down.
 ROW_BLOCK = 256
 
 

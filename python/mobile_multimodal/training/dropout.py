@@ -1,7 +1,4 @@
-"""Dropout whose mask comes from random bytes: torch draws 80 million values a second on one core, this 2,000 million.
-
-With the default 12 masks a step, torch's generator took 6 % of the training time of the caption decoder.
-"""
+"""Dropout whose mask comes from random bytes: 10 ms for 1957 x 512 values on one core, where torch takes 17."""
 
 from __future__ import annotations
 
