@@ -40,13 +40,20 @@ inline IntVec round_to_int(Vec x) { return (IntVec)_mm512_cvtps_epi32(x); }
 inline Vec to_float(IntVec x) { return _mm512_cvtepi32_ps((__m512i)x); }
 inline IntVec lanes_below(Some s) { return (IntVec)_mm512_movm_epi32(s.mask); }
 inline float sum_of(Vec x) { return _mm512_reduce_add_ps(x); }
-inline int32_t sum_of(IntVec x) { return _mm512_reduce_add_epi32((__m512i)x); }
 inline __m256 fold(Vec x) { return _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1)); }
 // The sums of four vectors: three hadd for four, where one by one would take four shuffles each.
 inline void store_sums(float* p, const Vec (&x)[4]) {
   const __m256 left = _mm256_hadd_ps(fold(x[0]), fold(x[1])), right = _mm256_hadd_ps(fold(x[2]), fold(x[3]));
   const __m256 both = _mm256_hadd_ps(left, right);
   _mm_storeu_ps(p, _mm_add_ps(_mm256_castps256_ps128(both), _mm256_extractf128_ps(both, 1)));
+}
+inline __m256 fold_largest(Vec x) { return _mm256_max_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1)); }
+inline void store_largest(float* p, const Vec (&x)[4]) {
+  const __m256 a = fold_largest(x[0]), b = fold_largest(x[1]), c = fold_largest(x[2]), d = fold_largest(x[3]);
+  const __m256 left = _mm256_max_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+  const __m256 right = _mm256_max_ps(_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+  const __m256 both = _mm256_max_ps(_mm256_shuffle_ps(left, right, 0x44), _mm256_shuffle_ps(left, right, 0xEE));
+  _mm_storeu_ps(p, _mm_max_ps(_mm256_castps256_ps128(both), _mm256_extractf128_ps(both, 1)));
 }
 inline float largest_of(Vec x) { return _mm512_reduce_max_ps(x); }
 

@@ -51,9 +51,11 @@ inline Vec minimum(Vec a, Vec b) { return vbslq_f32(vcltq_f32(a, b), a, b); }
 inline IntVec round_to_int(Vec x) { return vcvtnq_s32_f32(x); }
 inline Vec to_float(IntVec x) { return vcvtq_f32_s32(x); }
 inline float sum_of(Vec x) { return vaddvq_f32(x); }
-inline int32_t sum_of(IntVec x) { return vaddvq_s32(x); }
 inline void store_sums(float* p, const Vec (&x)[4]) {
   vst1q_f32(p, vpaddq_f32(vpaddq_f32(x[0], x[1]), vpaddq_f32(x[2], x[3])));
+}
+inline void store_largest(float* p, const Vec (&x)[4]) {
+  vst1q_f32(p, vpmaxq_f32(vpmaxq_f32(x[0], x[1]), vpmaxq_f32(x[2], x[3])));
 }
 inline float largest_of(Vec x) { return vmaxvq_f32(x); }
 
