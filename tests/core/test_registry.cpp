@@ -60,7 +60,7 @@ void test_tables_are_complete() {
 }
 
 void test_every_supported_table_can_be_forced() {
-  const char* const names[] = {"reference", "avx2", "avx512_vnni", "neon_dotprod"};
+  const char* const names[] = {"reference", "avx2", "avx_vnni", "avx512_vnni", "neon_dotprod"};
   for (const char* name : names) {
     in_child(name, [&] {
       const TableList list = all_tables();

@@ -39,7 +39,7 @@ typedef struct mm_session mm_session;
 typedef struct mm_caption mm_caption;
 
 MM_API const char* mm_version(void);
-/* The instruction set in use: "reference", "avx2", "avx512_vnni" or "neon_dotprod". */
+/* The instruction set in use: "reference", "avx2", "avx_vnni", "avx512_vnni" or "neon_dotprod". */
 MM_API const char* mm_instruction_set(void);
 /* What the last failed call of this thread said, and the next step it proposes; "" when there is none. Valid until the next call. */
 MM_API const char* mm_last_error(void);

@@ -38,6 +38,9 @@
 namespace mm::kernels {
 
 MM_DECLARE_KERNELS(avx2);
+void linear_w2a8_avx_vnni(const LinearArgs&);
+void linear_w4a8_avx_vnni(const LinearArgs&);
+void linear_w8a8_avx_vnni(const LinearArgs&);
 MM_DECLARE_KERNELS(avx512_vnni);
 MM_DECLARE_KERNELS(neon_dotprod);
 

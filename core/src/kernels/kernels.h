@@ -9,7 +9,7 @@
 
 namespace mm::kernels {
 
-enum class Isa : int { reference = 0, avx2 = 1, avx512_vnni = 2, neon_dotprod = 3 };
+enum class Isa : int { reference = 0, avx2 = 1, avx512_vnni = 2, neon_dotprod = 3, avx_vnni = 4 };
 
 enum class Activation : int { none = 0, relu = 1, relu6 = 2, silu = 3, gelu = 4, sigmoid = 5, hard_swish = 6, tanh = 7 };
 inline constexpr int activation_count = 8;
@@ -86,7 +86,7 @@ struct AttentionArgs {
 };
 
 struct KernelTable {
-  const char* name;  // "reference", "avx2", "avx512_vnni", "neon_dotprod"
+  const char* name;  // "reference", "avx2", "avx_vnni", "avx512_vnni", "neon_dotprod"
   Isa isa;
   bool (*is_supported)();  // asks the CPU (and the operating system) at run time
 
@@ -127,6 +127,7 @@ const char* forced_isa_error();  // nullptr when MM_FORCE_ISA is unset or was ho
 // Instruction-set files (each compiled with its own flags) export exactly one function; nullptr where not compiled in.
 const KernelTable* reference_table();
 const KernelTable* avx2_table();
+const KernelTable* avx_vnni_table();  // AVX2's float kernels, integer kernels of its own
 const KernelTable* avx512_vnni_table();
 const KernelTable* neon_dotprod_table();
 
