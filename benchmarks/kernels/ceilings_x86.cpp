@@ -57,6 +57,23 @@ __attribute__((target("avx512f,avx512vnni"))) double dots_avx512_vnni(int64_t ro
   return static_cast<double>(rounds) * 16 * 64;
 }
 
+// 12 chains, because 16 registers hold no more beside the operands.
+#if __GNUC__ >= 11
+__attribute__((target("avx2,avxvnni"))) double dots_avx_vnni(int64_t rounds, uint64_t* sink) {
+  __m256i sum[12];
+  for (int i = 0; i < 12; ++i) sum[i] = _mm256_setzero_si256();
+  __m256i code = _mm256_set1_epi8(3), x = _mm256_set1_epi8(5);
+  for (int64_t r = 0; r < rounds; ++r) {
+#pragma GCC unroll 12
+    for (int i = 0; i < 12; ++i) sum[i] = _mm256_dpbusd_avx_epi32(sum[i], code, x);
+    asm volatile("" : "+x"(code), "+x"(x));
+  }
+  for (int i = 1; i < 12; ++i) sum[0] = _mm256_add_epi32(sum[0], sum[i]);
+  *sink += static_cast<uint64_t>(_mm256_extract_epi64(sum[0], 0));
+  return static_cast<double>(rounds) * 12 * 32;
+}
+#endif
+
 // maddubs and its addition, folds left out.
 __attribute__((target("avx2"))) double dots_avx2(int64_t rounds, uint64_t* sink) {
   __m256i sum[8];
@@ -84,6 +101,9 @@ uint64_t read_all(const uint8_t* data, size_t bytes) {
 
 double dot_products(kernels::Isa isa, int64_t rounds, uint64_t* sink) {
   if (isa == kernels::Isa::avx512_vnni) return dots_avx512_vnni(rounds, sink);
+#if __GNUC__ >= 11
+  if (isa == kernels::Isa::avx_vnni) return dots_avx_vnni(rounds, sink);
+#endif
   if (isa == kernels::Isa::avx2) return dots_avx2(rounds, sink);
   return 0;
 }
