@@ -91,6 +91,7 @@ def _circumstances(model_file: Path) -> dict[str, Any]:
         "cpu": cpu,
         "cpus_usable": len(os.sched_getaffinity(0)),
         "load_average_before": os.getloadavg()[0],
+        "real_time_priority": os.sched_getscheduler(0) in (os.SCHED_FIFO, os.SCHED_RR),
         "isa": native.isa(),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
         "model": {

@@ -37,7 +37,8 @@ def page_of(record: dict[str, Any]) -> str:
         "",
         f"Made by `{record['command']}` on {record['date']}, commit {record['commit']}"
         + (" with uncommitted changes" if record["uncommitted_changes"] else "")
-        + f"; {record['cpu']}, {record['cpus_usable']} CPUs, load {record['load_average_before']:.1f} before the run;"
+        + f"; {record['cpu']}, {record['cpus_usable']} CPUs, load {record['load_average_before']:.1f} before the run"
+        + (" (the benchmark itself at real-time priority);" if record["real_time_priority"] else ";")
         + f" kernels {record['isa']}; {versions}.",
         f"Model `{model['file']}`, {model['bytes'] / 1e6:.2f} MB. {len(record['pictures'])} pictures,"
         + f" {record['rounds']} rounds.",
