@@ -360,17 +360,13 @@ void bench_rows(const KernelTable& table) {
         kernel, [&, chosen = kind] { table.activation_f32(chosen, x.data(), y.data(), static_cast<int64_t>(count)); },
         both);
   }
-  report(
-      "rms_norm_f32", [&] { table.rms_norm_f32(x.data(), weight.data(), y.data(), rows, columns, 1e-6f); }, both);
+  report("rms_norm_f32", [&] { table.rms_norm_f32(x.data(), weight.data(), y.data(), rows, columns, 1e-6f); }, both);
   report(
       "layer_norm_f32",
       [&] { table.layer_norm_f32(x.data(), weight.data(), bias.data(), y.data(), rows, columns, 1e-5f); }, both);
-  report(
-      "silu_mul_f32", [&] { table.silu_mul_f32(x.data(), y.data(), rows, columns); }, both * 1.5);
-  report(
-      "softmax_f32", [&] { table.softmax_f32(x.data(), y.data(), rows, columns); }, both);
-  report(
-      "log_softmax_f32", [&] { table.log_softmax_f32(x.data(), y.data(), rows, columns); }, both);
+  report("silu_mul_f32", [&] { table.silu_mul_f32(x.data(), y.data(), rows, columns); }, both * 1.5);
+  report("softmax_f32", [&] { table.softmax_f32(x.data(), y.data(), rows, columns); }, both);
+  report("log_softmax_f32", [&] { table.log_softmax_f32(x.data(), y.data(), rows, columns); }, both);
   report(
       "add_f32", [&] { table.add_f32(x.data(), weight.data(), y.data(), static_cast<int64_t>(count), columns); }, both);
   report(

@@ -24,13 +24,16 @@ struct Sample {
 Sample sample_input(const program::ProgramInput& input, int side) {
   Sample sample;
   sample.view.dtype = input.dtype;
-  sample.view.shape = input.name == "pixels" ? tensor::Shape::of(side, side, 3) : input.name == "features" ? tensor::Shape::of(49, 1280) : tensor::Shape::of(3);
+  sample.view.shape = input.name == "pixels"     ? tensor::Shape::of(side, side, 3)
+                      : input.name == "features" ? tensor::Shape::of(49, 1280)
+                                                 : tensor::Shape::of(3);
   std::mt19937 random(1);
   sample.bytes.resize(sample.view.bytes());
   if (input.dtype == tensor::DType::u8)
     for (uint8_t& byte : sample.bytes) byte = static_cast<uint8_t>(random());
   if (input.dtype == tensor::DType::f32)
-    for (size_t i = 0; i < sample.bytes.size() / 4; ++i) reinterpret_cast<float*>(sample.bytes.data())[i] = static_cast<float>(random() % 600) * 0.01f;
+    for (size_t i = 0; i < sample.bytes.size() / 4; ++i)
+      reinterpret_cast<float*>(sample.bytes.data())[i] = static_cast<float>(random() % 600) * 0.01f;
   if (input.name == "sequences")
     for (int i = 0; i < 3; ++i) reinterpret_cast<int32_t*>(sample.bytes.data())[i] = i;
   sample.view.data = sample.bytes.data();
@@ -74,11 +77,16 @@ int main(int count, char** arguments) {
   const auto side = file.value()->integer("mm.image.size");
   std::vector<Sample> samples;
   std::vector<program::NamedTensor> inputs;
-  for (const program::ProgramInput& input : chosen->inputs()) samples.push_back(sample_input(input, side.is_ok() ? static_cast<int>(side.value()) : 224));
-  for (size_t i = 0; i < samples.size(); ++i) inputs.push_back({chosen->inputs()[i].name, {samples[i].bytes.data(), samples[i].view.dtype, samples[i].view.shape}});
+  for (const program::ProgramInput& input : chosen->inputs())
+    samples.push_back(sample_input(input, side.is_ok() ? static_cast<int>(side.value()) : 224));
+  for (size_t i = 0; i < samples.size(); ++i)
+    inputs.push_back(
+        {chosen->inputs()[i].name, {samples[i].bytes.data(), samples[i].view.dtype, samples[i].view.shape}});
   if (wanted == "decode") {  // its cross-attention reads what prefill wrote
     Sample features = sample_input({"features", tensor::DType::f32}, 0);
-    const auto status = interpreter.run("prefill", {{"features", {features.bytes.data(), tensor::DType::f32, features.view.shape}}}).status();
+    const auto status =
+        interpreter.run("prefill", {{"features", {features.bytes.data(), tensor::DType::f32, features.view.shape}}})
+            .status();
     if (!status.is_ok()) return fail(status);
   }
   std::vector<double> milliseconds, seconds;
@@ -88,7 +96,9 @@ int main(int count, char** arguments) {
     const auto start = std::chrono::steady_clock::now();
     const auto status = interpreter.run(wanted, inputs).status();
     if (!status.is_ok()) return fail(status);
-    if (repeat >= 0) milliseconds.push_back(std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count());
+    if (repeat >= 0)
+      milliseconds.push_back(
+          std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count());
   }
   std::sort(milliseconds.begin(), milliseconds.end());
   std::map<std::string, double> shares;
@@ -99,8 +109,11 @@ int main(int count, char** arguments) {
     if (std::getenv("MM_BENCH_INSTRUCTIONS") != nullptr)
       std::fprintf(stderr, "%3zu %-20s %.4f ms\n", i, chosen->instructions()[i].op->name, seconds[i] * 1e3 / repeats);
   }
-  std::printf("{\"program\": \"%s\", \"isa\": \"%s\", \"threads\": %d, \"median_ms\": %.4f, \"fastest_ms\": %.4f, \"shares\": {", arguments[2],
-              kernels::best_table().name, pool->threads(), milliseconds[milliseconds.size() / 2], milliseconds[0]);
+  std::printf(
+      "{\"program\": \"%s\", \"isa\": \"%s\", \"threads\": %d, \"median_ms\": %.4f, \"fastest_ms\": %.4f, \"shares\": "
+      "{",
+      arguments[2], kernels::best_table().name, pool->threads(), milliseconds[milliseconds.size() / 2],
+      milliseconds[0]);
   const char* comma = "";
   for (const auto& [name, spent] : shares) {
     std::printf("%s\"%s\": %.4f", comma, name.c_str(), spent / total);

@@ -44,9 +44,12 @@ using PixelArray = nb::ndarray<const uint8_t, nb::c_contig, nb::device::cpu>;
 
 mm::vision::PictureView picture_from(const PixelArray& pixels) {
   if (pixels.ndim() != 2 && pixels.ndim() != 3)
-    raise(mm::base::invalid_input("a picture of " + std::to_string(pixels.ndim()) + " dimensions, expected [height, width] or [height, width, channels]"));
+    raise(mm::base::invalid_input("a picture of " + std::to_string(pixels.ndim()) +
+                                  " dimensions, expected [height, width] or [height, width, channels]"));
   for (size_t i = 0; i < pixels.ndim(); ++i)
-    if (pixels.shape(i) > 1u << 20) raise(mm::base::invalid_input("a picture with a side of " + std::to_string(pixels.shape(i)) + ", expected at most 65535"));
+    if (pixels.shape(i) > 1u << 20)
+      raise(mm::base::invalid_input("a picture with a side of " + std::to_string(pixels.shape(i)) +
+                                    ", expected at most 65535"));
   mm::vision::PictureView picture;
   picture.pixels = pixels.data();
   picture.height = static_cast<int>(pixels.shape(0));
@@ -57,12 +60,17 @@ mm::vision::PictureView picture_from(const PixelArray& pixels) {
 
 TensorView view_from(const AnyArray& array, const std::string& name) {
   TensorView view;
-  if (array.dtype() == nb::dtype<float>()) view.dtype = DType::f32;
-  else if (array.dtype() == nb::dtype<int32_t>()) view.dtype = DType::i32;
-  else if (array.dtype() == nb::dtype<uint8_t>()) view.dtype = DType::u8;
-  else raise(mm::base::invalid_input("input `" + name + "` is of an unknown type, expected float32, int32 or uint8"));
+  if (array.dtype() == nb::dtype<float>())
+    view.dtype = DType::f32;
+  else if (array.dtype() == nb::dtype<int32_t>())
+    view.dtype = DType::i32;
+  else if (array.dtype() == nb::dtype<uint8_t>())
+    view.dtype = DType::u8;
+  else
+    raise(mm::base::invalid_input("input `" + name + "` is of an unknown type, expected float32, int32 or uint8"));
   if (array.ndim() > mm::tensor::max_rank)
-    raise(mm::base::invalid_input("input `" + name + "` has " + std::to_string(array.ndim()) + " dimensions, expected at most 4"));
+    raise(mm::base::invalid_input("input `" + name + "` has " + std::to_string(array.ndim()) +
+                                  " dimensions, expected at most 4"));
   view.shape.rank = static_cast<int>(array.ndim());
   for (size_t i = 0; i < array.ndim(); ++i) view.shape.dims[i] = static_cast<int64_t>(array.shape(i));
   view.data = const_cast<void*>(array.data());  // the core only reads its inputs
@@ -113,8 +121,10 @@ nb::object to_python(const mm::tensor::MetadataValue& value) {
   const auto list = [](const auto& items) {
     nb::list made;
     for (const auto& item : items) {
-      if constexpr (std::is_same_v<std::decay_t<decltype(item)>, std::string_view>) made.append(nb::str(item.data(), item.size()));
-      else made.append(item);
+      if constexpr (std::is_same_v<std::decay_t<decltype(item)>, std::string_view>)
+        made.append(nb::str(item.data(), item.size()));
+      else
+        made.append(item);
     }
     return nb::object(made);
   };
@@ -179,12 +189,14 @@ nb::dict run(PySession& self, const std::string& program, const nb::dict& inputs
     return self.session->interpreter().run(program, bound);
   }();
   nb::dict made;
-  for (const mm::program::NamedTensor& output : take(std::move(outputs))) made[nb::str(output.name.data(), output.name.size())] = to_numpy(output.view);
+  for (const mm::program::NamedTensor& output : take(std::move(outputs)))
+    made[nb::str(output.name.data(), output.name.size())] = to_numpy(output.view);
   return made;
 }
 
-nb::dict caption(PySession& self, const PixelArray& pixels, nb::object num_beams, nb::object max_new_tokens, nb::object length_penalty, float temperature,
-                 float top_p, uint64_t seed, const std::vector<std::string>& stop, double deadline_seconds, nb::object on_token) {
+nb::dict caption(PySession& self, const PixelArray& pixels, nb::object num_beams, nb::object max_new_tokens,
+                 nb::object length_penalty, float temperature, float top_p, uint64_t seed,
+                 const std::vector<std::string>& stop, double deadline_seconds, nb::object on_token) {
   mm::tasks::CaptionSettings settings;
   settings.generation = self.session->engine().caption_defaults();
   if (!num_beams.is_none()) settings.generation.num_beams = nb::cast<int>(num_beams);
@@ -197,7 +209,8 @@ nb::dict caption(PySession& self, const PixelArray& pixels, nb::object num_beams
   settings.deadline_seconds = deadline_seconds;
   const mm::vision::PictureView picture = picture_from(pixels);
 
-  std::unique_ptr<nb::python_error> raised;  // an exception of the callback ends the work and is raised again afterwards
+  std::unique_ptr<nb::python_error>
+      raised;  // an exception of the callback ends the work and is raised again afterwards
   mm::tasks::PieceCallback on_piece;
   if (!on_token.is_none())
     on_piece = [&](int32_t token, std::string_view piece, float probability) {
@@ -251,21 +264,34 @@ NB_MODULE(native, module) {
   nb::set_leak_warnings(false);  // objects that live until exit are not leaks
 
   module.def("isa", [] { return std::string(mm::kernels::best_table().name); }, "The instruction set in use.");
-  module.def("isa_error", [] { const char* error = mm::kernels::forced_isa_error(); return error == nullptr ? nb::none() : nb::object(nb::str(error)); },
-             "Why MM_FORCE_ISA was not honoured, or None.");
-  module.def("instruction_sets", [] {
-    nb::list made;
-    const mm::kernels::TableList list = mm::kernels::all_tables();
-    for (int i = 0; i < list.count; ++i) made.append(nb::make_tuple(list.tables[i]->name, list.tables[i]->is_supported()));
-    return made;
-  }, "Every instruction set of this build, and whether this CPU has it.");
-  module.def("operations", [] {
-    nb::list made;
-    const mm::ops::OpList list = mm::ops::all_ops();
-    for (int i = 0; i < list.count; ++i) made.append(list.ops[i]->name);
-    return made;
-  }, "Names of the operations that programs may use.");
-  module.def("resize", &resize, "pixels"_a, "out_height"_a, "out_width"_a, "Antialiased bilinear resize to RGB, as the model sees a picture.");
+  module.def(
+      "isa_error",
+      [] {
+        const char* error = mm::kernels::forced_isa_error();
+        return error == nullptr ? nb::none() : nb::object(nb::str(error));
+      },
+      "Why MM_FORCE_ISA was not honoured, or None.");
+  module.def(
+      "instruction_sets",
+      [] {
+        nb::list made;
+        const mm::kernels::TableList list = mm::kernels::all_tables();
+        for (int i = 0; i < list.count; ++i)
+          made.append(nb::make_tuple(list.tables[i]->name, list.tables[i]->is_supported()));
+        return made;
+      },
+      "Every instruction set of this build, and whether this CPU has it.");
+  module.def(
+      "operations",
+      [] {
+        nb::list made;
+        const mm::ops::OpList list = mm::ops::all_ops();
+        for (int i = 0; i < list.count; ++i) made.append(list.ops[i]->name);
+        return made;
+      },
+      "Names of the operations that programs may use.");
+  module.def("resize", &resize, "pixels"_a, "out_height"_a, "out_width"_a,
+             "Antialiased bilinear resize to RGB, as the model sees a picture.");
 
   nb::class_<PyEngine>(module, "Engine")
       .def(nb::init<const std::string&>(), "path"_a)
@@ -273,41 +299,53 @@ NB_MODULE(native, module) {
       .def_prop_ro("file_bytes", [](const PyEngine& self) { return self.engine->file().bytes(); })
       .def_prop_ro("image_size", [](const PyEngine& self) { return self.engine->image_size(); })
       .def_prop_ro("can_caption", [](const PyEngine& self) { return self.engine->can_caption(); })
-      .def("programs", [](const PyEngine& self) {
-        std::vector<std::string> names;
-        for (const auto& program : self.engine->programs()) names.push_back(program->name());
-        return names;
-      })
+      .def("programs",
+           [](const PyEngine& self) {
+             std::vector<std::string> names;
+             for (const auto& program : self.engine->programs()) names.push_back(program->name());
+             return names;
+           })
       .def("metadata", &metadata_of)
       .def("tensors", &tensors_of)
-      .def("verify", [](const PyEngine& self) {
-        Status status;
-        {
-          nb::gil_scoped_release release;
-          status = self.engine->file().verify();
-        }
-        check(status);
-      })
-      .def("encode", [](const PyEngine& self, const std::string& text) {
-        if (self.engine->tokenizer() == nullptr) raise(mm::base::not_found("the model file has no tokenizer"));
-        return take(self.engine->tokenizer()->encode(text));
-      }, "text"_a)
-      .def("decode", [](const PyEngine& self, const std::vector<int32_t>& tokens) {
-        if (self.engine->tokenizer() == nullptr) raise(mm::base::not_found("the model file has no tokenizer"));
-        const std::string text = self.engine->tokenizer()->decode(tokens.data(), tokens.size(), true);
-        PyObject* made = PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "replace");
-        if (made == nullptr) throw nb::python_error();
-        return nb::steal<nb::object>(made);
-      }, "tokens"_a);
+      .def("verify",
+           [](const PyEngine& self) {
+             Status status;
+             {
+               nb::gil_scoped_release release;
+               status = self.engine->file().verify();
+             }
+             check(status);
+           })
+      .def(
+          "encode",
+          [](const PyEngine& self, const std::string& text) {
+            if (self.engine->tokenizer() == nullptr) raise(mm::base::not_found("the model file has no tokenizer"));
+            return take(self.engine->tokenizer()->encode(text));
+          },
+          "text"_a)
+      .def(
+          "decode",
+          [](const PyEngine& self, const std::vector<int32_t>& tokens) {
+            if (self.engine->tokenizer() == nullptr) raise(mm::base::not_found("the model file has no tokenizer"));
+            const std::string text = self.engine->tokenizer()->decode(tokens.data(), tokens.size(), true);
+            PyObject* made = PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "replace");
+            if (made == nullptr) throw nb::python_error();
+            return nb::steal<nb::object>(made);
+          },
+          "tokens"_a);
 
   nb::class_<PySession>(module, "Session")
       .def(nb::init<const PyEngine&, int>(), "engine"_a, "threads"_a = 0)
       .def_prop_ro("threads", [](const PySession& self) { return self.session->threads(); })
       .def("run", &run, "program"_a, "inputs"_a)
       .def("reset", [](PySession& self) { self.session->interpreter().states().reset(); })
-      .def("reorder", [](PySession& self, const std::vector<int32_t>& parents) {
-        check(self.session->interpreter().states().reorder(parents.data(), static_cast<int>(parents.size())));
-      }, "parents"_a)
-      .def("caption", &caption, "pixels"_a, nb::kw_only(), "num_beams"_a = nb::none(), "max_new_tokens"_a = nb::none(), "length_penalty"_a = nb::none(),
-           "temperature"_a = 0.0f, "top_p"_a = 1.0f, "seed"_a = 0, "stop"_a = std::vector<std::string>(), "deadline_seconds"_a = 0.0, "on_token"_a = nb::none());
+      .def(
+          "reorder",
+          [](PySession& self, const std::vector<int32_t>& parents) {
+            check(self.session->interpreter().states().reorder(parents.data(), static_cast<int>(parents.size())));
+          },
+          "parents"_a)
+      .def("caption", &caption, "pixels"_a, nb::kw_only(), "num_beams"_a = nb::none(), "max_new_tokens"_a = nb::none(),
+           "length_penalty"_a = nb::none(), "temperature"_a = 0.0f, "top_p"_a = 1.0f, "seed"_a = 0,
+           "stop"_a = std::vector<std::string>(), "deadline_seconds"_a = 0.0, "on_token"_a = nb::none());
 }

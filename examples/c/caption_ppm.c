@@ -15,8 +15,8 @@ static uint8_t* read_ppm(const char* path, int* height, int* width) {
   if (file == NULL) return NULL;
   int most = 0;
   uint8_t* pixels = NULL;
-  if (fscanf(file, "P6 %d %d %d", width, height, &most) == 3 && most == 255 && fgetc(file) != EOF && *width > 0 && *height > 0 && *width <= 16384 &&
-      *height <= 16384) {
+  if (fscanf(file, "P6 %d %d %d", width, height, &most) == 3 && most == 255 && fgetc(file) != EOF && *width > 0 &&
+      *height > 0 && *width <= 16384 && *height <= 16384) {
     const size_t bytes = (size_t)*width * (size_t)*height * 3;
     pixels = malloc(bytes);
     if (pixels != NULL && fread(pixels, 1, bytes, file) != bytes) {
@@ -44,12 +44,16 @@ int main(int count, char** arguments) {
   mm_session* session = NULL;
   int code = 0;
   if (mm_engine_open(arguments[1], &engine) != MM_OK) code = fail(arguments[1]);
-  if (code == 0 && mm_session_create(engine, count > 3 ? atoi(arguments[3]) : 0, &session) != MM_OK) code = fail("session");
+  if (code == 0 && mm_session_create(engine, count > 3 ? atoi(arguments[3]) : 0, &session) != MM_OK)
+    code = fail("session");
   const int repeats = count > 4 ? atoi(arguments[4]) : 1;
   for (int i = 0; code == 0 && i < repeats; ++i) {
     mm_caption* caption = NULL;
-    if (mm_caption_picture(session, &picture, NULL, &caption) != MM_OK) code = fail(arguments[2]);
-    else printf("%s\t%.3f\t%.2f ms\n", mm_caption_text(caption), (double)mm_caption_confidence(caption), mm_caption_milliseconds(caption));
+    if (mm_caption_picture(session, &picture, NULL, &caption) != MM_OK)
+      code = fail(arguments[2]);
+    else
+      printf("%s\t%.3f\t%.2f ms\n", mm_caption_text(caption), (double)mm_caption_confidence(caption),
+             mm_caption_milliseconds(caption));
     mm_caption_free(caption);
   }
   mm_session_close(session);

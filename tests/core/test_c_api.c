@@ -1,6 +1,6 @@
 /* Uses the C door as a C program would: argument 1 is the packaged model file. */
-#include <mobile_multimodal/mobile_multimodal.h>
 #include <math.h>
+#include <mobile_multimodal/mobile_multimodal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -120,8 +120,10 @@ static void test_captions(const char* model) {
   options.num_beams = 3;
   options.deadline_seconds = 1e-9;
   CHECK(mm_caption_picture(other, &picture, &options, &refused) == MM_DEADLINE_EXCEEDED);
-  const mm_picture wrong[] = {{NULL, 4, 4, 3, 0}, {pixels, 0, 4, 3, 0}, {pixels, 4, -1, 3, 0}, {pixels, 4, 4, 2, 0}, {pixels, 4, 4, 3, 5}};
-  for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; ++i) CHECK(mm_caption_picture(other, &wrong[i], NULL, &refused) == MM_INVALID_INPUT);
+  const mm_picture wrong[] = {
+      {NULL, 4, 4, 3, 0}, {pixels, 0, 4, 3, 0}, {pixels, 4, -1, 3, 0}, {pixels, 4, 4, 2, 0}, {pixels, 4, 4, 3, 5}};
+  for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; ++i)
+    CHECK(mm_caption_picture(other, &wrong[i], NULL, &refused) == MM_INVALID_INPUT);
   CHECK(mm_caption_picture(other, NULL, NULL, &refused) == MM_INVALID_INPUT);
   mm_session_close(other);
   mm_engine_close(engine);

@@ -12,10 +12,12 @@ using namespace mm::tasks;
 
 namespace {
 
-// A language where the next token depends on the last one and the position alone; sequences are followed through reorder().
+// A language where the next token depends on the last one and the position alone; sequences are followed through
+// reorder().
 class TableDecoder final : public TokenDecoder {
  public:
-  TableDecoder(int vocabulary, int positions, uint32_t seed) : vocabulary_(vocabulary), logits_(static_cast<size_t>(positions * vocabulary * vocabulary)) {
+  TableDecoder(int vocabulary, int positions, uint32_t seed)
+      : vocabulary_(vocabulary), logits_(static_cast<size_t>(positions * vocabulary * vocabulary)) {
     std::mt19937 random(seed);
     std::normal_distribution<float> normal(0.0f, 2.0f);
     for (float& logit : logits_) logit = normal(random);
@@ -43,10 +45,13 @@ class TableDecoder final : public TokenDecoder {
     for (int r = 0; r < rows; ++r) {
       double total = 0;
       for (int i = 0; i < vocabulary_; ++i) total += std::exp(static_cast<double>(logits[r * vocabulary_ + i]));
-      for (int i = 0; i < vocabulary_; ++i) out[r * vocabulary_ + i] = static_cast<float>(logits[r * vocabulary_ + i] - std::log(total));
+      for (int i = 0; i < vocabulary_; ++i)
+        out[r * vocabulary_ + i] = static_cast<float>(logits[r * vocabulary_ + i] - std::log(total));
     }
   }
-  const float* row_of(int token, int position) const { return logits_.data() + (position * vocabulary_ + token) * vocabulary_; }
+  const float* row_of(int token, int position) const {
+    return logits_.data() + (position * vocabulary_ + token) * vocabulary_;
+  }
   int steps = 0;
   bool is_consistent = true;
 
@@ -65,16 +70,19 @@ struct Best {
 };
 
 // Every sentence of at most `most` tokens that ends: the best by score.
-void search(TableDecoder& decoder, std::vector<int32_t>& tokens, int last, double so_far, int most, float penalty, Best& best) {
+void search(TableDecoder& decoder, std::vector<int32_t>& tokens, int last, double so_far, int most, float penalty,
+            Best& best) {
   const int position = static_cast<int>(tokens.size());
   if (position >= most) return;
   std::vector<float> log_probabilities(vocabulary);
   decoder.log_softmax(decoder.row_of(last, position), log_probabilities.data(), 1);
-  const double ended = (so_far + static_cast<double>(log_probabilities[1])) / std::pow(position + 1.0, static_cast<double>(penalty));
+  const double ended =
+      (so_far + static_cast<double>(log_probabilities[1])) / std::pow(position + 1.0, static_cast<double>(penalty));
   if (ended > best.score) best = {ended, tokens};
   for (int token = 3; token < vocabulary; ++token) {
     tokens.push_back(token);
-    search(decoder, tokens, token, so_far + static_cast<double>(log_probabilities[static_cast<size_t>(token)]), most, penalty, best);
+    search(decoder, tokens, token, so_far + static_cast<double>(log_probabilities[static_cast<size_t>(token)]), most,
+           penalty, best);
     tokens.pop_back();
   }
 }
@@ -137,7 +145,8 @@ void test_callback_ends_the_work() {
     MM_CHECK(result.is_ok());
     if (result.value().tokens.empty()) continue;  // the model ended at once
     MM_CHECK(result.value().tokens.size() == 1 && decoder.steps == 1);
-    MM_CHECK(result.value().finish_reason == (decision == Decision::stop ? FinishReason::stop : FinishReason::cancelled));
+    MM_CHECK(result.value().finish_reason ==
+             (decision == Decision::stop ? FinishReason::stop : FinishReason::cancelled));
   }
 }
 
@@ -165,7 +174,8 @@ void test_sampling_follows_the_probabilities() {
     MM_CHECK(again.value().tokens == result.value().tokens);  // the same seed, the same text
   }
   // Five standard deviations of a binomial share with 4000 draws is at most 5 * 0.5 / sqrt(4000) = 0.04.
-  for (const auto& [token, weight] : expected) MM_CHECK(std::fabs(seen[token] / static_cast<double>(draws) - weight / total) < 0.04);
+  for (const auto& [token, weight] : expected)
+    MM_CHECK(std::fabs(seen[token] / static_cast<double>(draws) - weight / total) < 0.04);
   MM_CHECK(seen.count(0) == 0 && seen.count(2) == 0);
 
   settings.top_p = 1e-6f;  // the top set is the best token alone

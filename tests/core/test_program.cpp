@@ -18,8 +18,20 @@ using tensor::Shape;
 
 namespace {
 
-const std::vector<std::string> op_names = {"add", "linear", "rms_norm", "attention_cached", "state_write", "attention_memory", "reshape", "silu_mul", "no_such_op"};
-enum : uint32_t { op_add, op_linear, op_rms_norm, op_attention_cached, op_state_write, op_attention_memory, op_reshape, op_silu_mul, op_unknown };
+const std::vector<std::string> op_names = {"add",         "linear",           "rms_norm", "attention_cached",
+                                           "state_write", "attention_memory", "reshape",  "silu_mul",
+                                           "no_such_op"};
+enum : uint32_t {
+  op_add,
+  op_linear,
+  op_rms_norm,
+  op_attention_cached,
+  op_state_write,
+  op_attention_memory,
+  op_reshape,
+  op_silu_mul,
+  op_unknown
+};
 
 struct ProgramText {
   std::vector<std::string> inputs, input_types, tensors, outputs;
@@ -77,17 +89,20 @@ void test_wrong_programs_are_refused() {
   };
   MM_CHECK(refused([](ProgramText& t) { t.code[0] = op_unknown; }));
   MM_CHECK(refused([](ProgramText& t) { t.code[0] = 0xFFFFFFFFu; }));
-  MM_CHECK(refused([](ProgramText& t) { t.code[1] = 3; }));              // one input too many
+  MM_CHECK(refused([](ProgramText& t) { t.code[1] = 3; }));  // one input too many
   MM_CHECK(refused([](ProgramText& t) { t.code[1] = 0xFFFFFFFFu; }));
-  MM_CHECK(refused([](ProgramText& t) { t.code[2] = 0; }));              // no output
-  MM_CHECK(refused([](ProgramText& t) { t.code[3] = 1; }));              // an attribute that add does not have
-  MM_CHECK(refused([](ProgramText& t) { t.code[4] = 3; }));              // reads what is written later
-  MM_CHECK(refused([](ProgramText& t) { t.code[4] = 4; }));              // beyond the slots
-  MM_CHECK(refused([](ProgramText& t) { t.code[4] = ops::absent; }));    // a required input
-  MM_CHECK(refused([](ProgramText& t) { t.code[6] = 1; }));              // writes an input
-  MM_CHECK(refused([](ProgramText& t) { t.code[6] = 3; t.code[11] = 3; }));  // writes twice
+  MM_CHECK(refused([](ProgramText& t) { t.code[2] = 0; }));            // no output
+  MM_CHECK(refused([](ProgramText& t) { t.code[3] = 1; }));            // an attribute that add does not have
+  MM_CHECK(refused([](ProgramText& t) { t.code[4] = 3; }));            // reads what is written later
+  MM_CHECK(refused([](ProgramText& t) { t.code[4] = 4; }));            // beyond the slots
+  MM_CHECK(refused([](ProgramText& t) { t.code[4] = ops::absent; }));  // a required input
+  MM_CHECK(refused([](ProgramText& t) { t.code[6] = 1; }));            // writes an input
+  MM_CHECK(refused([](ProgramText& t) {
+    t.code[6] = 3;
+    t.code[11] = 3;
+  }));  // writes twice
   MM_CHECK(refused([](ProgramText& t) { t.slots = 0; }));
-  MM_CHECK(refused([](ProgramText& t) { t.slots = 1; }));                // fewer than the inputs
+  MM_CHECK(refused([](ProgramText& t) { t.slots = 1; }));  // fewer than the inputs
   MM_CHECK(refused([](ProgramText& t) { t.slots = 1u << 30; }));
   MM_CHECK(refused([](ProgramText& t) { t.output_slots = {9}; }));
   MM_CHECK(refused([](ProgramText& t) { t.output_slots = {}; }));
@@ -95,8 +110,9 @@ void test_wrong_programs_are_refused() {
   MM_CHECK(refused([](ProgramText& t) { t.input_types = {"f32"}; }));
   MM_CHECK(refused([](ProgramText& t) { t.tensors = {"absent"}; }));
   for (size_t cut = 1; cut < right_program().code.size(); ++cut)
-    if (cut != 7) MM_CHECK(refused([&](ProgramText& t) { t.code.resize(cut); }));  // 7 words are one whole instruction...
-  MM_CHECK(refused([](ProgramText& t) { t.code.resize(7); }));                     // ... but then nothing writes the output
+    if (cut != 7)
+      MM_CHECK(refused([&](ProgramText& t) { t.code.resize(cut); }));  // 7 words are one whole instruction...
+  MM_CHECK(refused([](ProgramText& t) { t.code.resize(7); }));         // ... but then nothing writes the output
 }
 
 struct Machine {
@@ -116,10 +132,15 @@ struct Machine {
   std::unique_ptr<Interpreter> interpreter;
 };
 
-program::NamedTensor input(const char* name, std::vector<float>& values, Shape shape) { return {name, {values.data(), DType::f32, shape}}; }
-program::NamedTensor input(const char* name, std::vector<int32_t>& values) { return {name, {values.data(), DType::i32, Shape::of(values.size())}}; }
+program::NamedTensor input(const char* name, std::vector<float>& values, Shape shape) {
+  return {name, {values.data(), DType::f32, shape}};
+}
+program::NamedTensor input(const char* name, std::vector<int32_t>& values) {
+  return {name, {values.data(), DType::i32, Shape::of(values.size())}};
+}
 
-// Random straight-line programs of adds against the same sums in plain code: an arena that shares too much shows at once.
+// Random straight-line programs of adds against the same sums in plain code: an arena that shares too much shows at
+// once.
 void test_arena_never_shares_living_memory() {
   std::mt19937 random(5);
   const auto below = [&](uint32_t limit) { return static_cast<uint32_t>(random() % limit); };
@@ -152,7 +173,8 @@ void test_arena_never_shares_living_memory() {
       auto outputs = machine.interpreter->run("p", {input("a", a, Shape::of(size)), input("b", b, Shape::of(size))});
       MM_CHECK(outputs.is_ok());
       for (size_t o = 0; o < 2; ++o)
-        MM_CHECK(std::memcmp(outputs.value()[o].view.data, slots[text.output_slots[o]].data(), a.size() * sizeof(float)) == 0);
+        MM_CHECK(std::memcmp(outputs.value()[o].view.data, slots[text.output_slots[o]].data(),
+                             a.size() * sizeof(float)) == 0);
     }
   }
 }
@@ -163,7 +185,9 @@ void test_wrong_inputs_are_refused() {
   Machine machine(file_of(writer), {"p"}, 1);
   std::vector<float> a(6, 1), b(6, 2);
   std::vector<int32_t> integers(6, 1);
-  const auto code = [&](std::vector<program::NamedTensor> inputs) { return machine.interpreter->run("p", inputs).status().code(); };
+  const auto code = [&](std::vector<program::NamedTensor> inputs) {
+    return machine.interpreter->run("p", inputs).status().code();
+  };
   MM_CHECK(code({input("a", a, Shape::of(2, 3)), input("b", b, Shape::of(3))}) == base::StatusCode::ok);  // b repeats
   MM_CHECK(code({input("a", a, Shape::of(2, 3)), input("b", b, Shape::of(2))}) == base::StatusCode::invalid_input);
   MM_CHECK(code({input("a", a, Shape::of(6))}) == base::StatusCode::invalid_input);
@@ -189,8 +213,9 @@ LowBitWeight random_weight(std::mt19937& random, int bits, int n, int k) {
   return weight;
 }
 
-// One linear layer with bias, activation and residual: every number of threads and both ways to split give the same bits, near
-// the float result. The bound is the rounding of the activations: half a step of max|x| / 127 for each of k columns.
+// One linear layer with bias, activation and residual: every number of threads and both ways to split give the same
+// bits, near the float result. The bound is the rounding of the activations: half a step of max|x| / 127 for each of k
+// columns.
 void test_linear_is_the_same_on_any_threads() {
   std::mt19937 random(9);
   std::normal_distribution<float> normal;
@@ -198,7 +223,8 @@ void test_linear_is_the_same_on_any_threads() {
     for (const auto& [m, n, k] : {std::tuple{1, 40, 48}, {3, 512, 512}, {49, 70, 24}, {700, 17, 40}}) {
       const int zero2 = bits == 2 ? 3 : bits == 4 ? 15 : 256;
       const LowBitWeight weight = random_weight(random, bits, n, k);
-      std::vector<float> bias(static_cast<size_t>(n)), x(static_cast<size_t>(m * k)), residual(static_cast<size_t>(m * n));
+      std::vector<float> bias(static_cast<size_t>(n)), x(static_cast<size_t>(m * k)),
+          residual(static_cast<size_t>(m * n));
       for (auto* values : {&bias, &x, &residual})
         for (float& value : *values) value = normal(random);
       ProgramText text;
@@ -208,10 +234,25 @@ void test_linear_is_the_same_on_any_threads() {
       text.outputs = {"y"};
       text.slots = 6;
       text.output_slots = {5};
-      text.code = {op_linear, 5, 1, 5, 0, 2, 3, 4, 1, 5, static_cast<uint32_t>(bits), static_cast<uint32_t>(n), static_cast<uint32_t>(k), static_cast<uint32_t>(zero2), 1};
+      text.code = {op_linear,
+                   5,
+                   1,
+                   5,
+                   0,
+                   2,
+                   3,
+                   4,
+                   1,
+                   5,
+                   static_cast<uint32_t>(bits),
+                   static_cast<uint32_t>(n),
+                   static_cast<uint32_t>(k),
+                   static_cast<uint32_t>(zero2),
+                   1};
       test::GgufWriter writer;
       const uint64_t k_tiles = static_cast<uint64_t>(quant::round_up(k, 16) / quant::tile_columns(bits));
-      writer.tensors.push_back({"w", {64, k_tiles, static_cast<uint64_t>(quant::round_up(n, 16) / 16)}, 24, weight.packed});
+      writer.tensors.push_back(
+          {"w", {64, k_tiles, static_cast<uint64_t>(quant::round_up(n, 16) / 16)}, 24, weight.packed});
       writer.tensors.push_back({"s", {static_cast<uint64_t>(n)}, 0, test::raw_bytes(weight.scale)});
       writer.tensors.push_back({"b", {static_cast<uint64_t>(n)}, 0, test::raw_bytes(bias)});
       add_program(writer, "p", text);
@@ -219,7 +260,8 @@ void test_linear_is_the_same_on_any_threads() {
       std::vector<float> first;
       for (int threads : {1, 2, 3, 5}) {
         Machine machine(file, {"p"}, threads);
-        auto outputs = machine.interpreter->run("p", {input("x", x, Shape::of(m, k)), input("residual", residual, Shape::of(m, n))});
+        auto outputs = machine.interpreter->run(
+            "p", {input("x", x, Shape::of(m, k)), input("residual", residual, Shape::of(m, n))});
         if (!MM_CHECK(outputs.is_ok())) continue;
         const float* y = outputs.value()[0].view.as<const float>();
         MM_CHECK(outputs.value()[0].view.shape == Shape::of(m, n));
@@ -233,11 +275,14 @@ void test_linear_is_the_same_on_any_threads() {
           double sum = 0, magnitude = 0;
           for (int c = 0; c < k; ++c) {
             const double w = static_cast<double>(weight.scale[static_cast<size_t>(o)]) *
-                             (quant::code_at(reinterpret_cast<const uint8_t*>(weight.packed.data()), bits, quant::round_up(k, 16), o, c) - zero2 / 2.0);
+                             (quant::code_at(reinterpret_cast<const uint8_t*>(weight.packed.data()), bits,
+                                             quant::round_up(k, 16), o, c) -
+                              zero2 / 2.0);
             sum += w * static_cast<double>(x[static_cast<size_t>(r * k + c)]);
             magnitude += std::fabs(w);
           }
-          const double expected = std::max(0.0, sum + static_cast<double>(bias[static_cast<size_t>(o)])) + static_cast<double>(residual[static_cast<size_t>(r * n + o)]);
+          const double expected = std::max(0.0, sum + static_cast<double>(bias[static_cast<size_t>(o)])) +
+                                  static_cast<double>(residual[static_cast<size_t>(r * n + o)]);
           const double bound = magnitude * static_cast<double>(largest) / 127 * 0.5 + 1e-4;
           MM_CHECK(std::fabs(static_cast<double>(first[static_cast<size_t>(r * n + o)]) - expected) <= bound);
         }
@@ -278,7 +323,8 @@ void test_beams_share_their_past() {
       sequences.push_back(b);
       pasts[static_cast<size_t>(b)].emplace_back(qkv.begin() + b * width + q_width, qkv.begin() + (b + 1) * width);
     }
-    auto outputs = machine.interpreter->run("decode", {input("qkv", qkv, Shape::of(beams, width)), input("positions", at), input("sequences", sequences)});
+    auto outputs = machine.interpreter->run(
+        "decode", {input("qkv", qkv, Shape::of(beams, width)), input("positions", at), input("sequences", sequences)});
     if (!MM_CHECK(outputs.is_ok())) return;
     for (int b = 0; b < beams; ++b) {
       for (int h = 0; h < heads; ++h) {
@@ -287,19 +333,25 @@ void test_beams_share_their_past() {
         double total = 0;
         for (const auto& row : pasts[static_cast<size_t>(b)]) {
           double dot = 0;
-          for (int i = 0; i < head_dim; ++i) dot += static_cast<double>(qkv[static_cast<size_t>(b * width + h * head_dim + i)] * row[static_cast<size_t>(kv + i)]);
+          for (int i = 0; i < head_dim; ++i)
+            dot += static_cast<double>(qkv[static_cast<size_t>(b * width + h * head_dim + i)] *
+                                       row[static_cast<size_t>(kv + i)]);
           weights.push_back(std::exp(dot / std::sqrt(static_cast<double>(head_dim))));
           total += weights.back();
         }
         for (int i = 0; i < head_dim; ++i) {
           double expected = 0;
-          for (size_t p = 0; p < weights.size(); ++p) expected += weights[p] / total * static_cast<double>(pasts[static_cast<size_t>(b)][p][static_cast<size_t>(kv_width + kv + i)]);
+          for (size_t p = 0; p < weights.size(); ++p)
+            expected += weights[p] / total *
+                        static_cast<double>(pasts[static_cast<size_t>(b)][p][static_cast<size_t>(kv_width + kv + i)]);
           const double got = static_cast<double>(outputs.value()[0].view.as<float>()[b * q_width + h * head_dim + i]);
           MM_CHECK(std::fabs(got - expected) < 1e-4);
         }
       }
     }
-    const std::vector<int32_t> parents = position == 0 ? std::vector<int32_t>{0, 0, 0} : position == 1 ? std::vector<int32_t>{2, 0, 1} : std::vector<int32_t>{1, 1, 2};
+    const std::vector<int32_t> parents = position == 0   ? std::vector<int32_t>{0, 0, 0}
+                                         : position == 1 ? std::vector<int32_t>{2, 0, 1}
+                                                         : std::vector<int32_t>{1, 1, 2};
     MM_CHECK(machine.interpreter->states().reorder(parents.data(), 3).is_ok());
     std::vector<Past> next;
     for (int32_t parent : parents) next.push_back(pasts[static_cast<size_t>(parent)]);
@@ -308,7 +360,12 @@ void test_beams_share_their_past() {
   // The cache is full; a position out of turn, a sequence too many and a parent that is none are refused.
   std::vector<float> qkv(width, 0.5f);
   std::vector<int32_t> at = {positions}, sequence = {0};
-  const auto code = [&] { return machine.interpreter->run("decode", {input("qkv", qkv, Shape::of(1, width)), input("positions", at), input("sequences", sequence)}).status().code(); };
+  const auto code = [&] {
+    return machine.interpreter
+        ->run("decode", {input("qkv", qkv, Shape::of(1, width)), input("positions", at), input("sequences", sequence)})
+        .status()
+        .code();
+  };
   MM_CHECK(code() == base::StatusCode::invalid_input);
   machine.interpreter->states().reset();
   MM_CHECK(code() == base::StatusCode::invalid_input);
@@ -342,8 +399,10 @@ void test_memory_is_written_before_it_is_read() {
   writer.array<uint32_t>("mm.state.rows", 4, {3});
   Machine machine(file_of(writer), {"write", "read"}, 1);
   std::vector<float> q(4, 0.0f), memory(16, 1.0f), long_memory(32, 1.0f);
-  MM_CHECK(machine.interpreter->run("read", {input("q", q, Shape::of(1, 4))}).status().code() == base::StatusCode::invalid_input);
-  MM_CHECK(machine.interpreter->run("write", {input("x", long_memory, Shape::of(4, 8))}).status().code() == base::StatusCode::invalid_input);
+  MM_CHECK(machine.interpreter->run("read", {input("q", q, Shape::of(1, 4))}).status().code() ==
+           base::StatusCode::invalid_input);
+  MM_CHECK(machine.interpreter->run("write", {input("x", long_memory, Shape::of(4, 8))}).status().code() ==
+           base::StatusCode::invalid_input);
   memory[12] = 3.0f;  // first value column of row 1; a zero query weighs both rows alike
   MM_CHECK(machine.interpreter->run("write", {input("x", memory, Shape::of(2, 8))}).is_ok());
   auto outputs = machine.interpreter->run("read", {input("q", q, Shape::of(1, 4))});

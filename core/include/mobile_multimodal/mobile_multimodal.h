@@ -1,9 +1,9 @@
 /* The C door to the core: open a model file, make sessions, caption pictures. C99; nothing throws, prints or aborts.
  *
- * Ownership: what an `mm_..._open`, `mm_..._create` or task call hands out belongs to the caller, who gives it back with the matching
- * `mm_..._close` or `mm_..._free` (NULL is fine). Strings and arrays read from an object live as long as the object. A session keeps
- * its engine alive, so the two may be closed in any order. Inputs are borrowed for the length of the call.
- * Threads: an engine may be used by any number of threads at once, a session by one at a time.
+ * Ownership: what an `mm_..._open`, `mm_..._create` or task call hands out belongs to the caller, who gives it back
+ * with the matching `mm_..._close` or `mm_..._free` (NULL is fine). Strings and arrays read from an object live as long
+ * as the object. A session keeps its engine alive, so the two may be closed in any order. Inputs are borrowed for the
+ * length of the call. Threads: an engine may be used by any number of threads at once, a session by one at a time.
  */
 #ifndef MOBILE_MULTIMODAL_H
 #define MOBILE_MULTIMODAL_H
@@ -41,7 +41,8 @@ typedef struct mm_caption mm_caption;
 MM_API const char* mm_version(void);
 /* The instruction set in use: "reference", "avx2", "avx_vnni", "avx512_vnni" or "neon_dotprod". */
 MM_API const char* mm_instruction_set(void);
-/* What the last failed call of this thread said, and the next step it proposes; "" when there is none. Valid until the next call. */
+/* What the last failed call of this thread said, and the next step it proposes; "" when there is none. Valid until the
+ * next call. */
 MM_API const char* mm_last_error(void);
 MM_API const char* mm_last_hint(void);
 
@@ -57,7 +58,8 @@ MM_API mm_status mm_engine_verify(const mm_engine* engine);
 MM_API mm_status mm_session_create(const mm_engine* engine, int32_t threads, mm_session** session);
 MM_API void mm_session_close(mm_session* session);
 
-/* Rows of height x width pixels, 8 bits a channel; channels: 1 gray, 3 RGB, 4 RGBA. row_stride_bytes 0: rows follow each other. */
+/* Rows of height x width pixels, 8 bits a channel; channels: 1 gray, 3 RGB, 4 RGBA. row_stride_bytes 0: rows follow
+ * each other. */
 typedef struct mm_picture {
   const uint8_t* pixels;
   int32_t height;
@@ -66,17 +68,18 @@ typedef struct mm_picture {
   int32_t row_stride_bytes;
 } mm_picture;
 
-/* Called with each piece of UTF-8 text as it is written (not NUL-terminated; the pieces add up to the caption). 0 cancels. */
+/* Called with each piece of UTF-8 text as it is written (not NUL-terminated; the pieces add up to the caption). 0
+ * cancels. */
 typedef int32_t (*mm_piece_callback)(void* context, const char* piece, size_t piece_bytes, float probability);
 
 typedef struct mm_caption_options {
-  int32_t num_beams;       /* 1 to 16; streaming and sampling need 1 */
+  int32_t num_beams; /* 1 to 16; streaming and sampling need 1 */
   int32_t max_new_tokens;
   float length_penalty;
-  float temperature;       /* 0: no sampling */
+  float temperature; /* 0: no sampling */
   float top_p;
   uint64_t seed;
-  double deadline_seconds; /* 0: none */
+  double deadline_seconds;    /* 0: none */
   mm_piece_callback on_piece; /* may be NULL */
   void* on_piece_context;
 } mm_caption_options;
@@ -84,10 +87,11 @@ typedef struct mm_caption_options {
 /* Fills in the defaults of the model file. */
 MM_API mm_status mm_caption_options_init(const mm_engine* engine, mm_caption_options* options);
 /* `options` may be NULL: the defaults. */
-MM_API mm_status mm_caption_picture(mm_session* session, const mm_picture* picture, const mm_caption_options* options, mm_caption** caption);
+MM_API mm_status mm_caption_picture(mm_session* session, const mm_picture* picture, const mm_caption_options* options,
+                                    mm_caption** caption);
 MM_API void mm_caption_free(mm_caption* caption);
 
-MM_API const char* mm_caption_text(const mm_caption* caption);          /* UTF-8, NUL-terminated */
+MM_API const char* mm_caption_text(const mm_caption* caption); /* UTF-8, NUL-terminated */
 MM_API size_t mm_caption_token_count(const mm_caption* caption);
 MM_API const int32_t* mm_caption_tokens(const mm_caption* caption);
 MM_API const float* mm_caption_token_probabilities(const mm_caption* caption);

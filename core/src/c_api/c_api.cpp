@@ -27,7 +27,8 @@ mm_status report(const mm::base::Status& status) {
   return static_cast<mm_status>(status.code());
 }
 
-// Runs `body` and turns what the standard library may throw (memory alone) into a status: nothing crosses the C boundary.
+// Runs `body` and turns what the standard library may throw (memory alone) into a status: nothing crosses the C
+// boundary.
 template <class F>
 mm_status guarded(F&& body) {
   last_error.clear();
@@ -41,7 +42,9 @@ mm_status guarded(F&& body) {
   }
 }
 
-mm_status missing(const char* what) { return report(mm::base::invalid_input(std::string("`") + what + "` is NULL, expected a pointer")); }
+mm_status missing(const char* what) {
+  return report(mm::base::invalid_input(std::string("`") + what + "` is NULL, expected a pointer"));
+}
 
 mm_status hand_out_engine(mm::base::Result<std::shared_ptr<const mm::tasks::Engine>> opened, mm_engine** engine) {
   if (!opened.is_ok()) return report(opened.status());
@@ -101,12 +104,21 @@ mm_status mm_caption_options_init(const mm_engine* engine, mm_caption_options* o
     if (engine == nullptr) return missing("engine");
     if (options == nullptr) return missing("options");
     const mm::tasks::GenerationSettings& defaults = engine->engine->caption_defaults();
-    *options = {defaults.num_beams, defaults.max_new_tokens, defaults.length_penalty, defaults.temperature, defaults.top_p, defaults.seed, 0, nullptr, nullptr};
+    *options = {defaults.num_beams,
+                defaults.max_new_tokens,
+                defaults.length_penalty,
+                defaults.temperature,
+                defaults.top_p,
+                defaults.seed,
+                0,
+                nullptr,
+                nullptr};
     return MM_OK;
   });
 }
 
-mm_status mm_caption_picture(mm_session* session, const mm_picture* picture, const mm_caption_options* options, mm_caption** caption) {
+mm_status mm_caption_picture(mm_session* session, const mm_picture* picture, const mm_caption_options* options,
+                             mm_caption** caption) {
   return guarded([&] {
     if (caption == nullptr) return missing("caption");
     *caption = nullptr;
@@ -116,14 +128,18 @@ mm_status mm_caption_picture(mm_session* session, const mm_picture* picture, con
     settings.generation = session->session->engine().caption_defaults();
     mm::tasks::PieceCallback on_piece;
     if (options != nullptr) {
-      settings.generation = {options->num_beams, options->max_new_tokens, options->length_penalty, options->temperature, options->top_p, options->seed};
+      settings.generation = {options->num_beams,   options->max_new_tokens, options->length_penalty,
+                             options->temperature, options->top_p,          options->seed};
       settings.deadline_seconds = options->deadline_seconds;
       if (options->on_piece != nullptr)
         on_piece = [options](int32_t, std::string_view piece, float probability) {
           return options->on_piece(options->on_piece_context, piece.data(), piece.size(), probability) != 0;
         };
     }
-    auto made = mm::tasks::caption(*session->session, {picture->pixels, picture->height, picture->width, picture->channels, picture->row_stride_bytes}, settings, on_piece);
+    auto made = mm::tasks::caption(
+        *session->session,
+        {picture->pixels, picture->height, picture->width, picture->channels, picture->row_stride_bytes}, settings,
+        on_piece);
     if (!made.is_ok()) return report(made.status());
     *caption = new mm_caption{std::move(made.value())};
     return MM_OK;
@@ -135,10 +151,14 @@ void mm_caption_free(mm_caption* caption) { delete caption; }
 const char* mm_caption_text(const mm_caption* caption) { return caption->caption.text.c_str(); }
 size_t mm_caption_token_count(const mm_caption* caption) { return caption->caption.generated.tokens.size(); }
 const int32_t* mm_caption_tokens(const mm_caption* caption) { return caption->caption.generated.tokens.data(); }
-const float* mm_caption_token_probabilities(const mm_caption* caption) { return caption->caption.generated.probabilities.data(); }
+const float* mm_caption_token_probabilities(const mm_caption* caption) {
+  return caption->caption.generated.probabilities.data();
+}
 float mm_caption_confidence(const mm_caption* caption) {
   const mm::tasks::Generated& generated = caption->caption.generated;
-  return generated.probabilities.empty() ? 0.0f : std::exp(generated.log_probability / static_cast<float>(generated.probabilities.size()));
+  return generated.probabilities.empty()
+             ? 0.0f
+             : std::exp(generated.log_probability / static_cast<float>(generated.probabilities.size()));
 }
 double mm_caption_milliseconds(const mm_caption* caption) { return caption->caption.timings.total; }
 

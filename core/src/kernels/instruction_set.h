@@ -27,13 +27,27 @@
   void mul_f32_##isa(const float* a, const float* b, float* y, int64_t count, int64_t b_count)
 
 // The table of one instruction set, in the order of KernelTable.
-#define MM_KERNEL_TABLE(isa, is_supported)                                                                          \
-  {                                                                                                                 \
-#isa, Isa::isa, is_supported, linear_w2a8_##isa, linear_w4a8_##isa, linear_w8a8_##isa, quantize_rows_##isa,     \
-        linear_epilogue_##isa, linear_f32_##isa, conv2d_f32_##isa, conv2d_depthwise_f32_##isa, attention_f32_##isa, \
-        rms_norm_f32_##isa, layer_norm_f32_##isa, activation_f32_##isa, silu_mul_f32_##isa, softmax_f32_##isa,      \
-        log_softmax_f32_##isa, add_f32_##isa, mul_f32_##isa                                                         \
-  }
+#define MM_KERNEL_TABLE(isa, is_supported) \
+  {#isa,                                   \
+   Isa::isa,                               \
+   is_supported,                           \
+   linear_w2a8_##isa,                      \
+   linear_w4a8_##isa,                      \
+   linear_w8a8_##isa,                      \
+   quantize_rows_##isa,                    \
+   linear_epilogue_##isa,                  \
+   linear_f32_##isa,                       \
+   conv2d_f32_##isa,                       \
+   conv2d_depthwise_f32_##isa,             \
+   attention_f32_##isa,                    \
+   rms_norm_f32_##isa,                     \
+   layer_norm_f32_##isa,                   \
+   activation_f32_##isa,                   \
+   silu_mul_f32_##isa,                     \
+   softmax_f32_##isa,                      \
+   log_softmax_f32_##isa,                  \
+   add_f32_##isa,                          \
+   mul_f32_##isa}
 
 namespace mm::kernels {
 

@@ -1,8 +1,8 @@
 // Declares what every instruction set must offer: one table of kernels, plain twins first.
 //
-// All matrices are row-major float32 unless said. Kernels neither allocate nor start threads: the caller hands each one a range
-// of outputs, and an output never depends on the range it was computed in, so every thread count gives the same bits.
-// The integer kernels (linear_w*a8, quantize_rows) give the same bits on every instruction set too.
+// All matrices are row-major float32 unless said. Kernels neither allocate nor start threads: the caller hands each one
+// a range of outputs, and an output never depends on the range it was computed in, so every thread count gives the same
+// bits. The integer kernels (linear_w*a8, quantize_rows) give the same bits on every instruction set too.
 #pragma once
 
 #include <cstdint>
@@ -11,10 +11,20 @@ namespace mm::kernels {
 
 enum class Isa : int { reference = 0, avx2 = 1, avx512_vnni = 2, neon_dotprod = 3, avx_vnni = 4 };
 
-enum class Activation : int { none = 0, relu = 1, relu6 = 2, silu = 3, gelu = 4, sigmoid = 5, hard_swish = 6, tanh = 7 };
+enum class Activation : int {
+  none = 0,
+  relu = 1,
+  relu6 = 2,
+  silu = 3,
+  gelu = 4,
+  sigmoid = 5,
+  hard_swish = 6,
+  tanh = 7
+};
 inline constexpr int activation_count = 8;
 
-// out[r, c] = 2 * sum_k(code[c, k] * x[r, k]) - zero2 * x_sum[r]   for the columns c of tiles [tile_begin, tile_end), exact int32.
+// out[r, c] = 2 * sum_k(code[c, k] * x[r, k]) - zero2 * x_sum[r]   for the columns c of tiles [tile_begin, tile_end),
+// exact int32.
 struct LinearArgs {
   const int8_t* x;        // [m, k_padded], -128..127, columns beyond the true k are 0
   const int32_t* x_sum;   // [m], sum over a row of x
@@ -45,8 +55,8 @@ struct EpilogueArgs {
 
 // y[r, c] = activation(sum_k x[r, k] * w[k, c] + bias[c]) + residual[r, c] for c in [column_begin, column_end)
 struct LinearF32Args {
-  const float* x;  // [m, k]
-  const float* w;  // [k, n]: inputs outermost, so a vector covers outputs
+  const float* x;         // [m, k]
+  const float* w;         // [k, n]: inputs outermost, so a vector covers outputs
   const float* bias;      // [n] or nullptr
   const float* residual;  // [m, n] or nullptr
   float* y;               // [m, n]
@@ -55,8 +65,9 @@ struct LinearF32Args {
   Activation activation;
 };
 
-// Convolution over one picture, channels last, zero padding. Depthwise: w is [kernel_h, kernel_w, channels_in], channels_out == channels_in.
-// Dense: w is [kernel_h, kernel_w, channels_in, channels_out]. Computes the output rows [row_begin, row_end).
+// Convolution over one picture, channels last, zero padding. Depthwise: w is [kernel_h, kernel_w, channels_in],
+// channels_out == channels_in. Dense: w is [kernel_h, kernel_w, channels_in, channels_out]. Computes the output rows
+// [row_begin, row_end).
 struct ConvArgs {
   const float* x;  // [height, width, channels_in]
   const float* w;
@@ -71,13 +82,13 @@ struct ConvArgs {
   Activation activation;
 };
 
-// One query row against n key/value rows given by address, so that beams may share rows and caches need not be contiguous.
-// out[h] = sum_i softmax_i(scale * dot(q[h], k_i[h / group])) * v_i[h / group], group = heads / kv_heads.
+// One query row against n key/value rows given by address, so that beams may share rows and caches need not be
+// contiguous. out[h] = sum_i softmax_i(scale * dot(q[h], k_i[h / group])) * v_i[h / group], group = heads / kv_heads.
 struct AttentionArgs {
   const float* q;              // [heads * head_dim]
   const float* const* k_rows;  // n addresses of [kv_heads * head_dim]
   const float* const* v_rows;
-  int n;  // >= 1
+  int n;                          // >= 1
   int heads, kv_heads, head_dim;  // head_dim: multiple of 4
   int head_begin, head_end;       // the heads to compute
   float scale;
@@ -93,8 +104,9 @@ struct KernelTable {
   void (*linear_w2a8)(const LinearArgs&);
   void (*linear_w4a8)(const LinearArgs&);
   void (*linear_w8a8)(const LinearArgs&);
-  // Per row: scale = max|x| / 127, q = round-half-even(x * (127 / max|x|)) in [-127, 127], sum = sum of q; a row of zeros (or one
-  // whose largest magnitude is below 1e-30) gives scale 0 and zeros; NaN counts as 0 and infinities clamp. Columns k..k_padded become 0.
+  // Per row: scale = max|x| / 127, q = round-half-even(x * (127 / max|x|)) in [-127, 127], sum = sum of q; a row of
+  // zeros (or one whose largest magnitude is below 1e-30) gives scale 0 and zeros; NaN counts as 0 and infinities
+  // clamp. Columns k..k_padded become 0.
   void (*quantize_rows)(const float* x, int m, int k, int8_t* q, int k_padded, float* scale, int32_t* sum);
   void (*linear_epilogue)(const EpilogueArgs&);
 
@@ -103,12 +115,15 @@ struct KernelTable {
   void (*conv2d_depthwise_f32)(const ConvArgs&);
   void (*attention_f32)(const AttentionArgs&);
   void (*rms_norm_f32)(const float* x, const float* weight, float* y, int rows, int columns, float epsilon);
-  void (*layer_norm_f32)(const float* x, const float* weight, const float* bias, float* y, int rows, int columns, float epsilon);
+  void (*layer_norm_f32)(const float* x, const float* weight, const float* bias, float* y, int rows, int columns,
+                         float epsilon);
   void (*activation_f32)(Activation kind, const float* x, float* y, int64_t count);  // y may be x
-  void (*silu_mul_f32)(const float* gate_up, float* y, int rows, int half);  // gate_up [rows, 2 * half] -> silu(gate) * up
-  void (*softmax_f32)(const float* x, float* y, int rows, int columns);     // y may be x
+  void (*silu_mul_f32)(const float* gate_up, float* y, int rows,
+                       int half);                                        // gate_up [rows, 2 * half] -> silu(gate) * up
+  void (*softmax_f32)(const float* x, float* y, int rows, int columns);  // y may be x
   void (*log_softmax_f32)(const float* x, float* y, int rows, int columns);
-  void (*add_f32)(const float* a, const float* b, float* y, int64_t count, int64_t b_count);  // b repeats every b_count elements
+  void (*add_f32)(const float* a, const float* b, float* y, int64_t count,
+                  int64_t b_count);  // b repeats every b_count elements
   void (*mul_f32)(const float* a, const float* b, float* y, int64_t count, int64_t b_count);
 };
 
@@ -119,8 +134,8 @@ struct TableList {
 };
 TableList all_tables();
 
-// The best table this CPU supports. MM_FORCE_ISA in the environment (a table's name) picks one; an unknown or unsupported name
-// falls back to the best and `forced_isa_error` says so.
+// The best table this CPU supports. MM_FORCE_ISA in the environment (a table's name) picks one; an unknown or
+// unsupported name falls back to the best and `forced_isa_error` says so.
 const KernelTable& best_table();
 const char* forced_isa_error();  // nullptr when MM_FORCE_ISA is unset or was honoured
 

@@ -12,18 +12,20 @@ using tensor::TensorView;
 
 base::Status check_heads(const char* op, int heads, int kv_heads, int head_dim) {
   MM_RETURN_IF_ERROR(expect_attribute(heads >= 1 && heads <= 256, op, "heads", heads, "1 to 256"));
-  MM_RETURN_IF_ERROR(expect_attribute(kv_heads >= 1 && kv_heads <= heads && heads % kv_heads == 0, op, "kv_heads", kv_heads,
-                                      "a divisor of heads"));
+  MM_RETURN_IF_ERROR(expect_attribute(kv_heads >= 1 && kv_heads <= heads && heads % kv_heads == 0, op, "kv_heads",
+                                      kv_heads, "a divisor of heads"));
   return expect_attribute(head_dim >= 4 && head_dim <= 1024 && head_dim % 4 == 0, op, "head_dim", head_dim,
                           "a multiple of 4 up to 1024");
 }
 
 base::Status check_state(const StateStore& states, const char* op, int state, StateKind kind, int width) {
-  MM_RETURN_IF_ERROR(expect_attribute(state >= 0 && state < states.count(), op, "state", state, "the index of a state"));
+  MM_RETURN_IF_ERROR(
+      expect_attribute(state >= 0 && state < states.count(), op, "state", state, "the index of a state"));
   const StateInfo& info = states.info(state);
   if (info.kind != kind)
     return base::model_format(std::string(op) + ": state `" + info.name + "` is of the wrong kind");
-  MM_RETURN_IF_ERROR(expect_attribute(info.width == width, op, "width of the state", info.width, std::to_string(width).c_str()));
+  MM_RETURN_IF_ERROR(
+      expect_attribute(info.width == width, op, "width of the state", info.width, std::to_string(width).c_str()));
   return {};
 }
 
@@ -54,12 +56,13 @@ base::Status infer_rope(const InferContext&, const Attributes& attributes, const
   const int heads = attributes.integer(0), head_dim = attributes.integer(1);
   const float theta = attributes.real(2);
   MM_RETURN_IF_ERROR(check_heads("rope", heads, 1, head_dim));
-  if (!(std::isfinite(theta) && theta > 1)) return base::model_format("rope: theta is " + std::to_string(theta) + ", expected more than 1");
+  if (!(std::isfinite(theta) && theta > 1))
+    return base::model_format("rope: theta is " + std::to_string(theta) + ", expected more than 1");
   const TensorView& x = *inputs[0];
   MM_RETURN_IF_ERROR(expect_f32(x, "rope: x"));
   if (x.shape.rank < 1 || x.shape.last() < heads * head_dim || x.shape.last() > (1 << 20))
-    return base::invalid_input("rope: x has shape " + x.shape.text() + ", expected at least " + std::to_string(heads * head_dim) +
-                               " columns");
+    return base::invalid_input("rope: x has shape " + x.shape.text() + ", expected at least " +
+                               std::to_string(heads * head_dim) + " columns");
   MM_RETURN_IF_ERROR(expect_type(*inputs[1], tensor::DType::i32, "rope: positions"));
   MM_RETURN_IF_ERROR(expect_elements(*inputs[1], x.shape.rows(), "rope: positions"));
   out.shape = x.shape;
@@ -99,29 +102,34 @@ base::Status run_rope(Context& context, const Attributes& attributes, const Inpu
 }
 
 // Attributes: state.
-base::Status infer_state_write(const InferContext& context, const Attributes& attributes, const Inputs& inputs, Inferred&) {
+base::Status infer_state_write(const InferContext& context, const Attributes& attributes, const Inputs& inputs,
+                               Inferred&) {
   const int state = attributes.integer(0);
-  MM_RETURN_IF_ERROR(expect_attribute(state >= 0 && state < context.states.count(), "state_write", "state", state, "the index of a state"));
+  MM_RETURN_IF_ERROR(expect_attribute(state >= 0 && state < context.states.count(), "state_write", "state", state,
+                                      "the index of a state"));
   const StateInfo& info = context.states.info(state);
   MM_RETURN_IF_ERROR(check_state(context.states, "state_write", state, StateKind::memory, info.width));
   MM_RETURN_IF_ERROR(check_rows_of(*inputs[0], info.width, "state_write: x"));
   if (inputs[0]->shape.rows() > info.rows)
-    return base::invalid_input("state_write: x has shape " + inputs[0]->shape.text() + ", the state `" + info.name + "` holds " +
-                               std::to_string(info.rows) + " rows");
+    return base::invalid_input("state_write: x has shape " + inputs[0]->shape.text() + ", the state `" + info.name +
+                               "` holds " + std::to_string(info.rows) + " rows");
   return {};
 }
 
 base::Status run_state_write(Context& context, const Attributes& attributes, const Inputs& inputs, const TensorView&) {
-  return context.states.write_memory(attributes.integer(0), inputs[0]->as<const float>(), static_cast<int>(inputs[0]->shape.rows()));
+  return context.states.write_memory(attributes.integer(0), inputs[0]->as<const float>(),
+                                     static_cast<int>(inputs[0]->shape.rows()));
 }
 
 // Attributes: key_state, value_state, heads, kv_heads, head_dim.
-base::Status infer_attention_cached(const InferContext& context, const Attributes& attributes, const Inputs& inputs, Inferred& out) {
+base::Status infer_attention_cached(const InferContext& context, const Attributes& attributes, const Inputs& inputs,
+                                    Inferred& out) {
   const int heads = attributes.integer(2), kv_heads = attributes.integer(3), head_dim = attributes.integer(4);
   MM_RETURN_IF_ERROR(check_heads("attention_cached", heads, kv_heads, head_dim));
   int rows_most = 0;
   for (int i = 0; i < 2; ++i) {
-    MM_RETURN_IF_ERROR(check_state(context.states, "attention_cached", attributes.integer(i), StateKind::cache, kv_heads * head_dim));
+    MM_RETURN_IF_ERROR(
+        check_state(context.states, "attention_cached", attributes.integer(i), StateKind::cache, kv_heads * head_dim));
     rows_most = std::max(rows_most, context.states.info(attributes.integer(i)).rows);
   }
   MM_RETURN_IF_ERROR(check_rows_of(*inputs[0], (heads + 2 * kv_heads) * head_dim, "attention_cached: qkv"));
@@ -135,7 +143,8 @@ base::Status infer_attention_cached(const InferContext& context, const Attribute
   return {};
 }
 
-base::Status run_attention_cached(Context& context, const Attributes& attributes, const Inputs& inputs, const TensorView& output) {
+base::Status run_attention_cached(Context& context, const Attributes& attributes, const Inputs& inputs,
+                                  const TensorView& output) {
   const int key_state = attributes.integer(0), value_state = attributes.integer(1);
   const int heads = attributes.integer(2), kv_heads = attributes.integer(3), head_dim = attributes.integer(4);
   const int rows = static_cast<int>(output.shape[0]);
@@ -153,37 +162,46 @@ base::Status run_attention_cached(Context& context, const Attributes& attributes
   const int rows_most = std::max(context.states.info(key_state).rows, context.states.info(value_state).rows);
   const float scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
   const int64_t work = static_cast<int64_t>(rows) * longest * q_width * 2;
-  parallel_if(context, work, static_cast<size_t>(rows) * static_cast<size_t>(heads), 1, [&](size_t begin, size_t end, int thread_index) {
-    const RowScratch scratch(context.scratch + RowScratch::bytes(rows_most) * static_cast<size_t>(thread_index), rows_most);
-    for (int r = static_cast<int>(begin) / heads; r < rows && static_cast<size_t>(r) * static_cast<size_t>(heads) < end; ++r) {
-      const int n = positions[r] + 1;
-      for (int p = 0; p < n; ++p) {
-        scratch.k_rows[p] = context.states.cache_row(key_state, sequences[r], p);
-        scratch.v_rows[p] = context.states.cache_row(value_state, sequences[r], p);
-      }
-      const int head_begin = std::max(0, static_cast<int>(begin) - r * heads);
-      const int head_end = std::min(heads, static_cast<int>(end) - r * heads);
-      context.kernels.attention_f32({qkv + static_cast<int64_t>(r) * width, scratch.k_rows, scratch.v_rows, n, heads, kv_heads,
-                                     head_dim, head_begin, head_end, scale, scratch.scores,
-                                     output.as<float>() + static_cast<int64_t>(r) * q_width});
-    }
-  });
+  parallel_if(
+      context, work, static_cast<size_t>(rows) * static_cast<size_t>(heads), 1,
+      [&](size_t begin, size_t end, int thread_index) {
+        const RowScratch scratch(context.scratch + RowScratch::bytes(rows_most) * static_cast<size_t>(thread_index),
+                                 rows_most);
+        for (int r = static_cast<int>(begin) / heads;
+             r < rows && static_cast<size_t>(r) * static_cast<size_t>(heads) < end; ++r) {
+          const int n = positions[r] + 1;
+          for (int p = 0; p < n; ++p) {
+            scratch.k_rows[p] = context.states.cache_row(key_state, sequences[r], p);
+            scratch.v_rows[p] = context.states.cache_row(value_state, sequences[r], p);
+          }
+          const int head_begin = std::max(0, static_cast<int>(begin) - r * heads);
+          const int head_end = std::min(heads, static_cast<int>(end) - r * heads);
+          context.kernels.attention_f32({qkv + static_cast<int64_t>(r) * width, scratch.k_rows, scratch.v_rows, n,
+                                         heads, kv_heads, head_dim, head_begin, head_end, scale, scratch.scores,
+                                         output.as<float>() + static_cast<int64_t>(r) * q_width});
+        }
+      });
   return {};
 }
 
 // Attributes: state, heads, kv_heads, head_dim.
-base::Status infer_attention_memory(const InferContext& context, const Attributes& attributes, const Inputs& inputs, Inferred& out) {
+base::Status infer_attention_memory(const InferContext& context, const Attributes& attributes, const Inputs& inputs,
+                                    Inferred& out) {
   const int heads = attributes.integer(1), kv_heads = attributes.integer(2), head_dim = attributes.integer(3);
   MM_RETURN_IF_ERROR(check_heads("attention_memory", heads, kv_heads, head_dim));
-  MM_RETURN_IF_ERROR(check_state(context.states, "attention_memory", attributes.integer(0), StateKind::memory, 2 * kv_heads * head_dim));
+  MM_RETURN_IF_ERROR(check_state(context.states, "attention_memory", attributes.integer(0), StateKind::memory,
+                                 2 * kv_heads * head_dim));
   MM_RETURN_IF_ERROR(check_rows_of(*inputs[0], heads * head_dim, "attention_memory: q"));
   out.shape = tensor::Shape::of(inputs[0]->shape.rows(), heads * head_dim);
-  out.scratch_bytes = RowScratch::bytes(context.states.info(attributes.integer(0)).rows) * static_cast<size_t>(context.threads);
+  out.scratch_bytes =
+      RowScratch::bytes(context.states.info(attributes.integer(0)).rows) * static_cast<size_t>(context.threads);
   return {};
 }
 
-base::Status run_attention_memory(Context& context, const Attributes& attributes, const Inputs& inputs, const TensorView& output) {
-  const int state = attributes.integer(0), heads = attributes.integer(1), kv_heads = attributes.integer(2), head_dim = attributes.integer(3);
+base::Status run_attention_memory(Context& context, const Attributes& attributes, const Inputs& inputs,
+                                  const TensorView& output) {
+  const int state = attributes.integer(0), heads = attributes.integer(1), kv_heads = attributes.integer(2),
+            head_dim = attributes.integer(3);
   const int n = context.states.memory_rows(state);
   if (n < 1)
     return base::invalid_input("attention_memory: the state `" + context.states.info(state).name + "` is empty",
@@ -194,20 +212,24 @@ base::Status run_attention_memory(Context& context, const Attributes& attributes
   const float* q = inputs[0]->as<const float>();
   const float scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
   const int64_t work = static_cast<int64_t>(rows) * n * q_width * 2;
-  parallel_if(context, work, static_cast<size_t>(rows) * static_cast<size_t>(heads), 1, [&](size_t begin, size_t end, int thread_index) {
-    const RowScratch scratch(context.scratch + RowScratch::bytes(rows_most) * static_cast<size_t>(thread_index), rows_most);
-    for (int p = 0; p < n; ++p) {
-      scratch.k_rows[p] = memory + static_cast<int64_t>(p) * 2 * kv_width;
-      scratch.v_rows[p] = scratch.k_rows[p] + kv_width;
-    }
-    for (int r = static_cast<int>(begin) / heads; r < rows && static_cast<size_t>(r) * static_cast<size_t>(heads) < end; ++r) {
-      const int head_begin = std::max(0, static_cast<int>(begin) - r * heads);
-      const int head_end = std::min(heads, static_cast<int>(end) - r * heads);
-      context.kernels.attention_f32({q + static_cast<int64_t>(r) * q_width, scratch.k_rows, scratch.v_rows, n, heads, kv_heads,
-                                     head_dim, head_begin, head_end, scale, scratch.scores,
-                                     output.as<float>() + static_cast<int64_t>(r) * q_width});
-    }
-  });
+  parallel_if(
+      context, work, static_cast<size_t>(rows) * static_cast<size_t>(heads), 1,
+      [&](size_t begin, size_t end, int thread_index) {
+        const RowScratch scratch(context.scratch + RowScratch::bytes(rows_most) * static_cast<size_t>(thread_index),
+                                 rows_most);
+        for (int p = 0; p < n; ++p) {
+          scratch.k_rows[p] = memory + static_cast<int64_t>(p) * 2 * kv_width;
+          scratch.v_rows[p] = scratch.k_rows[p] + kv_width;
+        }
+        for (int r = static_cast<int>(begin) / heads;
+             r < rows && static_cast<size_t>(r) * static_cast<size_t>(heads) < end; ++r) {
+          const int head_begin = std::max(0, static_cast<int>(begin) - r * heads);
+          const int head_end = std::min(heads, static_cast<int>(end) - r * heads);
+          context.kernels.attention_f32({q + static_cast<int64_t>(r) * q_width, scratch.k_rows, scratch.v_rows, n,
+                                         heads, kv_heads, head_dim, head_begin, head_end, scale, scratch.scores,
+                                         output.as<float>() + static_cast<int64_t>(r) * q_width});
+        }
+      });
   return {};
 }
 

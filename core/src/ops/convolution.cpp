@@ -18,15 +18,17 @@ base::Result<kernels::ConvArgs> arguments_of(const char* op, bool is_depthwise, 
   if (x.shape.rank != 3)
     return base::invalid_input(name + ": x has shape " + x.shape.text() + ", expected [height, width, channels]");
   if (w.shape.rank != (is_depthwise ? 3 : 4) || w.shape[2] != x.shape[2])
-    return base::invalid_input(name + ": w has shape " + w.shape.text() + ", which does not fit x of shape " + x.shape.text());
+    return base::invalid_input(name + ": w has shape " + w.shape.text() + ", which does not fit x of shape " +
+                               x.shape.text());
   for (int i = 0; i < 2; ++i)
-    MM_RETURN_IF_ERROR(
-        expect_attribute(attributes.integer(i) >= 1 && attributes.integer(i) <= 64, op, "stride", attributes.integer(i), "1 to 64"));
+    MM_RETURN_IF_ERROR(expect_attribute(attributes.integer(i) >= 1 && attributes.integer(i) <= 64, op, "stride",
+                                        attributes.integer(i), "1 to 64"));
   for (int i = 2; i < 6; ++i)
-    MM_RETURN_IF_ERROR(
-        expect_attribute(attributes.integer(i) >= 0 && attributes.integer(i) <= 256, op, "padding", attributes.integer(i), "0 to 256"));
+    MM_RETURN_IF_ERROR(expect_attribute(attributes.integer(i) >= 0 && attributes.integer(i) <= 256, op, "padding",
+                                        attributes.integer(i), "0 to 256"));
   for (int i = 0; i < 3; ++i)
-    if (x.shape[i] > (1 << 20)) return base::invalid_input(name + ": x has shape " + x.shape.text() + ", a side above 1048576");
+    if (x.shape[i] > (1 << 20))
+      return base::invalid_input(name + ": x has shape " + x.shape.text() + ", a side above 1048576");
   kernels::ConvArgs args = {};
   args.height = static_cast<int>(x.shape[0]);
   args.width = static_cast<int>(x.shape[1]);
@@ -41,7 +43,8 @@ base::Result<kernels::ConvArgs> arguments_of(const char* op, bool is_depthwise, 
   const int span_h = args.height + args.pad_top + attributes.integer(4) - args.kernel_h;
   const int span_w = args.width + args.pad_left + attributes.integer(5) - args.kernel_w;
   if (span_h < 0 || span_w < 0 || args.kernel_h > 64 || args.kernel_w > 64)
-    return base::invalid_input(name + ": a kernel of shape " + w.shape.text() + " does not fit x of shape " + x.shape.text());
+    return base::invalid_input(name + ": a kernel of shape " + w.shape.text() + " does not fit x of shape " +
+                               x.shape.text());
   args.out_height = span_h / args.stride_h + 1;
   args.out_width = span_w / args.stride_w + 1;
   MM_ASSIGN_OR_RETURN(args.activation, activation_from(op, attributes.integer(6)));
@@ -82,12 +85,14 @@ base::Status run_conv(Context& context, const Attributes& attributes, const Inpu
 base::Status infer_image_normalize(const InferContext&, const Attributes&, const Inputs& inputs, Inferred& out) {
   MM_RETURN_IF_ERROR(expect_type(*inputs[0], tensor::DType::u8, "image_normalize: x"));
   if (inputs[0]->shape.rank != 3 || inputs[0]->shape[2] != 3)
-    return base::invalid_input("image_normalize: x has shape " + inputs[0]->shape.text() + ", expected [height, width, 3]");
+    return base::invalid_input("image_normalize: x has shape " + inputs[0]->shape.text() +
+                               ", expected [height, width, 3]");
   out.shape = inputs[0]->shape;
   return {};
 }
 
-base::Status run_image_normalize(Context& context, const Attributes& attributes, const Inputs& inputs, const TensorView& output) {
+base::Status run_image_normalize(Context& context, const Attributes& attributes, const Inputs& inputs,
+                                 const TensorView& output) {
   // 256 values x 3 channels: a table turns arithmetic into one load a byte.
   float table[256][3];
   for (int value = 0; value < 256; ++value)

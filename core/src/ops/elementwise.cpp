@@ -50,7 +50,8 @@ base::Status infer_activation(const InferContext&, const Attributes& attributes,
   return {};
 }
 
-base::Status run_activation(Context& context, const Attributes& attributes, const Inputs& inputs, const TensorView& output) {
+base::Status run_activation(Context& context, const Attributes& attributes, const Inputs& inputs,
+                            const TensorView& output) {
   const auto kind = static_cast<kernels::Activation>(attributes.integer(0));
   const float* x = inputs[0]->as<const float>();
   const int64_t count = output.shape.elements();

@@ -25,10 +25,12 @@ base::Status infer_embedding(const InferContext&, const Attributes& attributes, 
   const int bits = attributes.integer(0), n = attributes.integer(1), k = attributes.integer(2);
   MM_RETURN_IF_ERROR(expect_attribute(quant::is_supported_bits(bits), "embedding", "bits", bits, "2, 4 or 8"));
   MM_RETURN_IF_ERROR(expect_attribute(n > 0 && n <= (1 << 20), "embedding", "n", n, "1 to 1048576"));
-  MM_RETURN_IF_ERROR(expect_attribute(k > 0 && k <= quant::max_columns - quant::column_step, "embedding", "k", k, "1 to 32752"));
+  MM_RETURN_IF_ERROR(
+      expect_attribute(k > 0 && k <= quant::max_columns - quant::column_step, "embedding", "k", k, "1 to 32752"));
   MM_RETURN_IF_ERROR(check_tokens(*inputs[0]));
   MM_RETURN_IF_ERROR(expect_type(*inputs[1], tensor::DType::i8, "embedding: packed weight"));
-  MM_RETURN_IF_ERROR(expect_elements(*inputs[1], static_cast<int64_t>(quant::packed_bytes(bits, n, k)), "embedding: packed weight"));
+  MM_RETURN_IF_ERROR(
+      expect_elements(*inputs[1], static_cast<int64_t>(quant::packed_bytes(bits, n, k)), "embedding: packed weight"));
   MM_RETURN_IF_ERROR(expect_f32(*inputs[2], "embedding: scale"));
   MM_RETURN_IF_ERROR(expect_elements(*inputs[2], n, "embedding: scale"));
   out.shape = tensor::Shape::of(inputs[0]->shape.elements(), k);
@@ -36,7 +38,8 @@ base::Status infer_embedding(const InferContext&, const Attributes& attributes, 
 }
 
 base::Status run_embedding(Context&, const Attributes& attributes, const Inputs& inputs, const TensorView& output) {
-  const int bits = attributes.integer(0), n = attributes.integer(1), k = attributes.integer(2), zero2 = attributes.integer(3);
+  const int bits = attributes.integer(0), n = attributes.integer(1), k = attributes.integer(2),
+            zero2 = attributes.integer(3);
   const int k_padded = quant::round_up(k, quant::column_step);
   const uint8_t* packed = inputs[1]->as<const uint8_t>();
   const int32_t* tokens = inputs[0]->as<const int32_t>();
@@ -64,7 +67,8 @@ base::Status run_embedding_f32(Context&, const Attributes&, const Inputs& inputs
   const int64_t k = output.shape[1];
   for (int64_t r = 0; r < output.shape[0]; ++r) {
     MM_RETURN_IF_ERROR(check_range(tokens[r], inputs[1]->shape[0]));
-    std::memcpy(output.as<float>() + r * k, inputs[1]->as<const float>() + tokens[r] * k, static_cast<size_t>(k) * sizeof(float));
+    std::memcpy(output.as<float>() + r * k, inputs[1]->as<const float>() + tokens[r] * k,
+                static_cast<size_t>(k) * sizeof(float));
   }
   return {};
 }

@@ -11,7 +11,8 @@ namespace {
 using kernels::Activation;
 using tensor::TensorView;
 
-// 48 rows are a multiple of the kernels' 4-, 8- and 12-row blocks, and 48 rows of 1280 int8 activations (60 KB) stay in L2.
+// 48 rows are a multiple of the kernels' 4-, 8- and 12-row blocks, and 48 rows of 1280 int8 activations (60 KB) stay in
+// L2.
 constexpr int block_rows_max = 48;
 // 6144 int32 accumulators are 24 KB: half of a 48 KB L1, the rest is for weights and activations.
 constexpr int accumulators_max = 6144;
@@ -69,7 +70,8 @@ base::Result<LinearShape> shape_of(const Attributes& attributes, const Inputs& i
     return base::invalid_input("linear: x has shape " + x.shape.text() + ", expected " + std::to_string(s.k) +
                                " in the last dimension");
   const int64_t m = x.shape.rows();
-  if (m < 1 || m > (1 << 24)) return base::invalid_input("linear: x has " + std::to_string(m) + " rows, expected 1 to 16777216");
+  if (m < 1 || m > (1 << 24))
+    return base::invalid_input("linear: x has " + std::to_string(m) + " rows, expected 1 to 16777216");
   s.m = static_cast<int>(m);
   s.k_padded = quant::round_up(s.k, quant::column_step);
   s.tiles = quant::round_up(s.n, quant::tile_rows) / quant::tile_rows;
@@ -91,7 +93,8 @@ base::Result<LinearShape> shape_of(const Attributes& attributes, const Inputs& i
   return s;
 }
 
-base::Status infer_linear(const InferContext& context, const Attributes& attributes, const Inputs& inputs, Inferred& out) {
+base::Status infer_linear(const InferContext& context, const Attributes& attributes, const Inputs& inputs,
+                          Inferred& out) {
   MM_ASSIGN_OR_RETURN(const LinearShape s, shape_of(attributes, inputs));
   out.shape = inputs[0]->shape;
   if (out.shape.rank == 0) out.shape.rank = 1;
@@ -100,7 +103,8 @@ base::Status infer_linear(const InferContext& context, const Attributes& attribu
   return {};
 }
 
-// Rows [row_begin, row_end) x tiles [tile_begin, tile_end) on one thread: quantize a block of rows, then group by group.
+// Rows [row_begin, row_end) x tiles [tile_begin, tile_end) on one thread: quantize a block of rows, then group by
+// group.
 void run_part(const Context& context, const LinearShape& s, const Inputs& inputs, float* y, int row_begin, int row_end,
               int tile_begin, int tile_end, int thread_index) {
   const kernels::KernelTable& k = context.kernels;
@@ -122,18 +126,19 @@ void run_part(const Context& context, const LinearShape& s, const Inputs& inputs
       const int column = tile * quant::tile_rows;
       const size_t at = first * static_cast<size_t>(s.n) + static_cast<size_t>(column);
       k.linear_epilogue({scratch.accumulators, stride, scratch.scale, weight_scale + column,
-                         bias != nullptr ? bias + column : nullptr, residual != nullptr ? residual + at : nullptr, y + at,
-                         s.n, rows, std::min(stride, s.n - column), s.activation});
+                         bias != nullptr ? bias + column : nullptr, residual != nullptr ? residual + at : nullptr,
+                         y + at, s.n, rows, std::min(stride, s.n - column), s.activation});
     }
   }
 }
 
-base::Status run_linear(Context& context, const Attributes& attributes, const Inputs& inputs, const TensorView& output) {
+base::Status run_linear(Context& context, const Attributes& attributes, const Inputs& inputs,
+                        const TensorView& output) {
   MM_ASSIGN_OR_RETURN(const LinearShape s, shape_of(attributes, inputs));
   float* y = output.as<float>();
   const int64_t work = static_cast<int64_t>(s.m) * s.n * s.k / 4;  // one int8 product is about a quarter of a float one
-  // Few rows (tokens): each thread takes some of the outputs and quantizes all rows again, which is cheaper than a second
-  // barrier. Many rows (pixels): each thread takes some of the rows and all outputs.
+  // Few rows (tokens): each thread takes some of the outputs and quantizes all rows again, which is cheaper than a
+  // second barrier. Many rows (pixels): each thread takes some of the rows and all outputs.
   if (s.m < 96 * context.pool.threads()) {
     parallel_if(context, work, static_cast<size_t>(s.tiles), 2, [&](size_t begin, size_t end, int thread_index) {
       run_part(context, s, inputs, y, 0, s.m, static_cast<int>(begin), static_cast<int>(end), thread_index);
@@ -141,7 +146,8 @@ base::Status run_linear(Context& context, const Attributes& attributes, const In
   } else {
     parallel_if(context, work, static_cast<size_t>(s.m), static_cast<size_t>(s.block_rows),
                 [&](size_t begin, size_t end, int thread_index) {
-                  run_part(context, s, inputs, y, static_cast<int>(begin), static_cast<int>(end), 0, s.tiles, thread_index);
+                  run_part(context, s, inputs, y, static_cast<int>(begin), static_cast<int>(end), 0, s.tiles,
+                           thread_index);
                 });
   }
   return {};
@@ -173,7 +179,8 @@ base::Status infer_linear_f32(const InferContext&, const Attributes& attributes,
   return {};
 }
 
-base::Status run_linear_f32(Context& context, const Attributes& attributes, const Inputs& inputs, const TensorView& output) {
+base::Status run_linear_f32(Context& context, const Attributes& attributes, const Inputs& inputs,
+                            const TensorView& output) {
   kernels::LinearF32Args args = {};
   args.activation = static_cast<Activation>(attributes.integer(0));
   args.x = inputs[0]->as<const float>();

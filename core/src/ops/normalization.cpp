@@ -12,13 +12,15 @@ using tensor::TensorView;
 base::Status check_rows(const TensorView& x, const char* what) {
   MM_RETURN_IF_ERROR(expect_f32(x, what));
   if (x.shape.rank < 1 || x.shape.last() > (1 << 24) || x.shape.rows() > (1 << 24))
-    return base::invalid_input(std::string(what) + " has shape " + x.shape.text() + ", expected rows of at most 16777216 columns");
+    return base::invalid_input(std::string(what) + " has shape " + x.shape.text() +
+                               ", expected rows of at most 16777216 columns");
   return {};
 }
 
 base::Status check_epsilon(const char* op, float epsilon) {
   if (std::isfinite(epsilon) && epsilon > 0 && epsilon < 1) return {};
-  return base::model_format(std::string(op) + ": epsilon is " + std::to_string(epsilon) + ", expected a value between 0 and 1");
+  return base::model_format(std::string(op) + ": epsilon is " + std::to_string(epsilon) +
+                            ", expected a value between 0 and 1");
 }
 
 base::Status infer_rms_norm(const InferContext&, const Attributes& attributes, const Inputs& inputs, Inferred& out) {
@@ -30,13 +32,16 @@ base::Status infer_rms_norm(const InferContext&, const Attributes& attributes, c
   return {};
 }
 
-base::Status run_rms_norm(Context& context, const Attributes& attributes, const Inputs& inputs, const TensorView& output) {
+base::Status run_rms_norm(Context& context, const Attributes& attributes, const Inputs& inputs,
+                          const TensorView& output) {
   const size_t columns = static_cast<size_t>(output.shape.last());
   const float* x = inputs[0]->as<const float>();
-  parallel_if(context, output.shape.elements(), static_cast<size_t>(output.shape.rows()), 1, [&](size_t begin, size_t end, int) {
-    context.kernels.rms_norm_f32(x + begin * columns, inputs[1]->as<const float>(), output.as<float>() + begin * columns,
-                                 static_cast<int>(end - begin), static_cast<int>(columns), attributes.real(0));
-  });
+  parallel_if(context, output.shape.elements(), static_cast<size_t>(output.shape.rows()), 1,
+              [&](size_t begin, size_t end, int) {
+                context.kernels.rms_norm_f32(x + begin * columns, inputs[1]->as<const float>(),
+                                             output.as<float>() + begin * columns, static_cast<int>(end - begin),
+                                             static_cast<int>(columns), attributes.real(0));
+              });
   return {};
 }
 
@@ -51,14 +56,17 @@ base::Status infer_layer_norm(const InferContext&, const Attributes& attributes,
   return {};
 }
 
-base::Status run_layer_norm(Context& context, const Attributes& attributes, const Inputs& inputs, const TensorView& output) {
+base::Status run_layer_norm(Context& context, const Attributes& attributes, const Inputs& inputs,
+                            const TensorView& output) {
   const size_t columns = static_cast<size_t>(output.shape.last());
   const float* x = inputs[0]->as<const float>();
-  parallel_if(context, output.shape.elements(), static_cast<size_t>(output.shape.rows()), 1, [&](size_t begin, size_t end, int) {
-    context.kernels.layer_norm_f32(x + begin * columns, inputs[1]->as<const float>(), inputs[2]->as<const float>(),
-                                   output.as<float>() + begin * columns, static_cast<int>(end - begin),
-                                   static_cast<int>(columns), attributes.real(0));
-  });
+  parallel_if(context, output.shape.elements(), static_cast<size_t>(output.shape.rows()), 1,
+              [&](size_t begin, size_t end, int) {
+                context.kernels.layer_norm_f32(x + begin * columns, inputs[1]->as<const float>(),
+                                               inputs[2]->as<const float>(), output.as<float>() + begin * columns,
+                                               static_cast<int>(end - begin), static_cast<int>(columns),
+                                               attributes.real(0));
+              });
   return {};
 }
 

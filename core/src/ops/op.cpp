@@ -7,10 +7,26 @@ namespace mm::ops {
 
 namespace {
 const Op* const table[] = {
-    &image_normalize_op, &conv2d_op,           &conv2d_depthwise_op, &linear_op,      &linear_f32_op,
-    &add_op,             &mul_op,              &activation_op,       &silu_mul_op,    &rms_norm_op,
-    &layer_norm_op,      &softmax_op,          &rope_op,             &state_write_op, &attention_cached_op,
-    &attention_memory_op, &embedding_op,       &embedding_f32_op,    &global_average_pool_op, &reshape_op,
+    &image_normalize_op,
+    &conv2d_op,
+    &conv2d_depthwise_op,
+    &linear_op,
+    &linear_f32_op,
+    &add_op,
+    &mul_op,
+    &activation_op,
+    &silu_mul_op,
+    &rms_norm_op,
+    &layer_norm_op,
+    &softmax_op,
+    &rope_op,
+    &state_write_op,
+    &attention_cached_op,
+    &attention_memory_op,
+    &embedding_op,
+    &embedding_f32_op,
+    &global_average_pool_op,
+    &reshape_op,
 };
 }  // namespace
 
@@ -40,11 +56,13 @@ base::Status expect_elements(const tensor::TensorView& view, int64_t elements, c
 
 base::Status expect_attribute(bool holds, const char* op, const char* what, int64_t value, const char* expectation) {
   if (holds) return {};
-  return base::model_format(std::string(op) + ": " + what + " is " + std::to_string(value) + ", expected " + expectation);
+  return base::model_format(std::string(op) + ": " + what + " is " + std::to_string(value) + ", expected " +
+                            expectation);
 }
 
 base::Result<kernels::Activation> activation_from(const char* op, int32_t value) {
-  MM_RETURN_IF_ERROR(expect_attribute(value >= 0 && value < kernels::activation_count, op, "activation", value, "0 to 7"));
+  MM_RETURN_IF_ERROR(
+      expect_attribute(value >= 0 && value < kernels::activation_count, op, "activation", value, "0 to 7"));
   return static_cast<kernels::Activation>(value);
 }
 

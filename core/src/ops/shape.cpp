@@ -17,20 +17,24 @@ base::Status infer_reshape(const InferContext&, const Attributes& attributes, co
   int open = -1;
   for (int i = 0; i < attributes.count; ++i) {
     const int32_t dim = attributes.integer(i);
-    MM_RETURN_IF_ERROR(expect_attribute(dim >= 1 || (dim == -1 && open < 0), "reshape", "a dimension", dim, "at least 1, or -1 once"));
+    MM_RETURN_IF_ERROR(
+        expect_attribute(dim >= 1 || (dim == -1 && open < 0), "reshape", "a dimension", dim, "at least 1, or -1 once"));
     if (dim == -1) {
       open = i;
       continue;
     }
-    if (dim > elements / known) known = elements + 1;  // too large whatever follows; stays below 2^63
-    else known *= dim;
+    if (dim > elements / known)
+      known = elements + 1;  // too large whatever follows; stays below 2^63
+    else
+      known *= dim;
     out.shape.dims[static_cast<size_t>(i)] = dim;
   }
   if (open >= 0 && known >= 1 && known <= elements) {
     out.shape.dims[static_cast<size_t>(open)] = elements / known;
     known *= elements / known;
   }
-  if (known != elements) return base::invalid_input("reshape: x has shape " + x.shape.text() + ", which does not fit the new dimensions");
+  if (known != elements)
+    return base::invalid_input("reshape: x has shape " + x.shape.text() + ", which does not fit the new dimensions");
   return {};
 }
 
@@ -39,7 +43,8 @@ base::Status run_view(Context&, const Attributes&, const Inputs&, const TensorVi
 base::Status infer_global_average_pool(const InferContext&, const Attributes&, const Inputs& inputs, Inferred& out) {
   MM_RETURN_IF_ERROR(expect_f32(*inputs[0], "global_average_pool: x"));
   if (inputs[0]->shape.rank != 3)
-    return base::invalid_input("global_average_pool: x has shape " + inputs[0]->shape.text() + ", expected [height, width, channels]");
+    return base::invalid_input("global_average_pool: x has shape " + inputs[0]->shape.text() +
+                               ", expected [height, width, channels]");
   out.shape = tensor::Shape::of(inputs[0]->shape[2]);
   return {};
 }
@@ -60,6 +65,7 @@ base::Status run_global_average_pool(Context&, const Attributes&, const Inputs& 
 }  // namespace
 
 const Op reshape_op = {"reshape", 1, 1, 1, 1, 4, true, infer_reshape, run_view};
-const Op global_average_pool_op = {"global_average_pool", 1, 1, 1, 0, 0, false, infer_global_average_pool, run_global_average_pool};
+const Op global_average_pool_op = {"global_average_pool",  1, 1, 1, 0, 0, false, infer_global_average_pool,
+                                   run_global_average_pool};
 
 }  // namespace mm::ops

@@ -61,8 +61,7 @@ base::Status StateStore::reorder(const int32_t* parents, int count) {
   for (Cache& cache : caches_) {
     if (cache.lengths.empty()) continue;
     lengths = cache.lengths;
-    for (int i = 0; i < count; ++i)
-      cache.lengths[static_cast<size_t>(i)] = lengths[static_cast<size_t>(parents[i])];
+    for (int i = 0; i < count; ++i) cache.lengths[static_cast<size_t>(i)] = lengths[static_cast<size_t>(parents[i])];
   }
   return {};
 }
@@ -76,7 +75,8 @@ base::Status StateStore::write_memory(int state, const float* rows, int row_coun
   AlignedBuffer& buffer = memories_[static_cast<size_t>(state)];
   memory_rows_[static_cast<size_t>(state)] = 0;
   if (!buffer.reserve(bytes))
-    return {base::StatusCode::out_of_memory, "no memory for state `" + about.name + "`, " + std::to_string(bytes) + " bytes"};
+    return {base::StatusCode::out_of_memory,
+            "no memory for state `" + about.name + "`, " + std::to_string(bytes) + " bytes"};
   std::memcpy(buffer.data(), rows, bytes);
   memory_rows_[static_cast<size_t>(state)] = row_count;
   return {};
@@ -94,8 +94,8 @@ base::Status StateStore::append(int state, int sequence, int position, const flo
   Cache& cache = caches_[static_cast<size_t>(state)];
   int& length = cache.lengths[static_cast<size_t>(sequence)];
   if (position >= about.rows)
-    return base::invalid_input("position " + std::to_string(position) + " of cache `" + about.name +
-                                   "`, which holds " + std::to_string(about.rows) + " positions",
+    return base::invalid_input("position " + std::to_string(position) + " of cache `" + about.name + "`, which holds " +
+                                   std::to_string(about.rows) + " positions",
                                "ask for fewer tokens");
   if (position != length)
     return base::invalid_input("position " + std::to_string(position) + " of sequence " + std::to_string(sequence) +
@@ -104,7 +104,8 @@ base::Status StateStore::append(int state, int sequence, int position, const flo
   const size_t width = static_cast<size_t>(about.width);
   if (slot.data() == nullptr && !slot.reserve(static_cast<size_t>(about.rows) * width * sizeof(float)))
     return {base::StatusCode::out_of_memory, "no memory for cache `" + about.name + "`"};
-  std::memcpy(reinterpret_cast<float*>(slot.data()) + static_cast<size_t>(position) * width, row, width * sizeof(float));
+  std::memcpy(reinterpret_cast<float*>(slot.data()) + static_cast<size_t>(position) * width, row,
+              width * sizeof(float));
   slot_of_[static_cast<size_t>(sequence) * static_cast<size_t>(max_positions_) + static_cast<size_t>(position)] =
       static_cast<uint8_t>(sequence);
   ++length;

@@ -33,8 +33,8 @@ class AlignedBuffer {
   size_t bytes_ = 0;
 };
 
-// A sequence is one hypothesis (a beam). Row (position p of sequence s) of every cache lies in slot slot_of[s][p], so that
-// beams share their common past: reordering beams copies a few bytes of this table and no cache row.
+// A sequence is one hypothesis (a beam). Row (position p of sequence s) of every cache lies in slot slot_of[s][p], so
+// that beams share their common past: reordering beams copies a few bytes of this table and no cache row.
 class StateStore {
  public:
   StateStore(std::vector<StateInfo> infos, int max_sequences);

@@ -22,8 +22,8 @@ struct NamedTensor {
 class Interpreter {
  public:
   // Programs and pool outlive the interpreter.
-  Interpreter(const std::vector<std::shared_ptr<const Program>>& programs, std::vector<ops::StateInfo> states, int max_sequences,
-              base::ThreadPool& pool, const kernels::KernelTable& kernels);
+  Interpreter(const std::vector<std::shared_ptr<const Program>>& programs, std::vector<ops::StateInfo> states,
+              int max_sequences, base::ThreadPool& pool, const kernels::KernelTable& kernels);
 
   // Every input of the program must be given, once, with its type. The outputs lie in the arena until the next run.
   base::Result<std::vector<NamedTensor>> run(std::string_view program, const std::vector<NamedTensor>& inputs);

@@ -17,13 +17,15 @@ struct Life {
 };
 
 base::Status named(const Program& program, size_t index, const base::Status& status) {
-  return {status.code(), "program `" + program.name() + "`, instruction " + std::to_string(index) + ": " + status.message(), status.hint()};
+  return {status.code(),
+          "program `" + program.name() + "`, instruction " + std::to_string(index) + ": " + status.message(),
+          status.hint()};
 }
 
 }  // namespace
 
-base::Result<Plan> make_plan(const Program& program, const std::vector<tensor::Shape>& input_shapes, const ops::InferContext& context,
-                             size_t arena_bytes_most) {
+base::Result<Plan> make_plan(const Program& program, const std::vector<tensor::Shape>& input_shapes,
+                             const ops::InferContext& context, size_t arena_bytes_most) {
   Plan plan;
   const size_t slots = static_cast<size_t>(program.slot_count());
   plan.slots.resize(slots);
@@ -54,7 +56,8 @@ base::Result<Plan> make_plan(const Program& program, const std::vector<tensor::S
     ops::Inputs inputs;
     inputs.count = instruction.input_count;
     for (int i = 0; i < instruction.input_count; ++i)
-      if (instruction.input_slots[i] >= 0) inputs.items[i] = &plan.slots[static_cast<size_t>(instruction.input_slots[i])];
+      if (instruction.input_slots[i] >= 0)
+        inputs.items[i] = &plan.slots[static_cast<size_t>(instruction.input_slots[i])];
     ops::Inferred inferred;
     const base::Status status = instruction.op->infer(context, instruction.attributes, inputs, inferred);
     if (!status.is_ok()) return named(program, index, status);
@@ -74,8 +77,11 @@ base::Result<Plan> make_plan(const Program& program, const std::vector<tensor::S
     for (int d = 0; d < inferred.shape.rank; ++d) {
       const int64_t dim = inferred.shape[d];
       if (dim < 1 || static_cast<size_t>(dim) > arena_bytes_most / bytes)
-        return named(program, index, {base::StatusCode::out_of_memory, std::string("`") + instruction.op->name + "` would make a tensor of shape " +
-                                                                           inferred.shape.text() + ", above the arena's " + std::to_string(arena_bytes_most) + " bytes"});
+        return named(
+            program, index,
+            {base::StatusCode::out_of_memory,
+             std::string("`") + instruction.op->name + "` would make a tensor of shape " + inferred.shape.text() +
+                 ", above the arena's " + std::to_string(arena_bytes_most) + " bytes"});
       bytes *= static_cast<size_t>(dim);
     }
     life_of[out] = static_cast<int>(lives.size());
@@ -86,7 +92,9 @@ base::Result<Plan> make_plan(const Program& program, const std::vector<tensor::S
   // Largest first, each at the lowest place where no living neighbour lies.
   std::vector<size_t> order(lives.size());
   for (size_t i = 0; i < order.size(); ++i) order[i] = i;
-  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return lives[a].bytes != lives[b].bytes ? lives[a].bytes > lives[b].bytes : a < b; });
+  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) {
+    return lives[a].bytes != lives[b].bytes ? lives[a].bytes > lives[b].bytes : a < b;
+  });
   std::vector<size_t> placed;
   std::vector<std::pair<size_t, size_t>> taken;
   for (size_t candidate : order) {
@@ -108,8 +116,9 @@ base::Result<Plan> make_plan(const Program& program, const std::vector<tensor::S
   plan.scratch_offset = plan.arena_bytes;
   plan.arena_bytes += scratch_bytes;
   if (plan.arena_bytes > arena_bytes_most)
-    return base::Status(base::StatusCode::out_of_memory, "program `" + program.name() + "` needs " + std::to_string(plan.arena_bytes) +
-                                                             " bytes of scratch, above the bound of " + std::to_string(arena_bytes_most));
+    return base::Status(base::StatusCode::out_of_memory,
+                        "program `" + program.name() + "` needs " + std::to_string(plan.arena_bytes) +
+                            " bytes of scratch, above the bound of " + std::to_string(arena_bytes_most));
   return plan;
 }
 

@@ -16,9 +16,9 @@ struct Plan {
   size_t arena_bytes = 0;
 };
 
-// Temporaries whose lives do not overlap share memory (greedy, largest first). Fails with invalid_input when the shapes do not
-// fit the program, with out_of_memory when the arena would pass `arena_bytes_most`.
-base::Result<Plan> make_plan(const Program& program, const std::vector<tensor::Shape>& input_shapes, const ops::InferContext& context,
-                             size_t arena_bytes_most);
+// Temporaries whose lives do not overlap share memory (greedy, largest first). Fails with invalid_input when the shapes
+// do not fit the program, with out_of_memory when the arena would pass `arena_bytes_most`.
+base::Result<Plan> make_plan(const Program& program, const std::vector<tensor::Shape>& input_shapes,
+                             const ops::InferContext& context, size_t arena_bytes_most);
 
 }  // namespace mm::program

@@ -33,7 +33,8 @@ struct ProgramOutput {
 // Slots 0 .. inputs-1 are the inputs, then the weights, then what the instructions write.
 class Program {
  public:
-  static base::Result<std::shared_ptr<const Program>> load(std::shared_ptr<const tensor::ModelFile> file, std::string_view name);
+  static base::Result<std::shared_ptr<const Program>> load(std::shared_ptr<const tensor::ModelFile> file,
+                                                           std::string_view name);
 
   const std::string& name() const { return name_; }
   const std::vector<ProgramInput>& inputs() const { return inputs_; }

@@ -2,9 +2,10 @@
 //
 // A weight matrix [n rows = outputs, k columns = inputs] of unsigned codes stands for
 //     value = scale[row] * (code - zero2 / 2)
-// and is cut into tiles of 16 rows x tile_k columns = 64 bytes. Byte (row * 4 + j) of a tile holds, in bit plane p (bits
-// p*bits .. p*bits+bits-1), the code of column tile_k_begin + 4 * p + j. Tiles follow each other along k first, then along n.
-// Rows are padded to 16 and columns to 16 with code 0; padded activations are 0, so padded columns add nothing.
+// and is cut into tiles of 16 rows x tile_k columns = 64 bytes. Byte (row * 4 + j) of a tile holds, in bit plane p
+// (bits p*bits .. p*bits+bits-1), the code of column tile_k_begin + 4 * p + j. Tiles follow each other along k first,
+// then along n. Rows are padded to 16 and columns to 16 with code 0; padded activations are 0, so padded columns add
+// nothing.
 #pragma once
 
 #include <cstddef>
@@ -32,8 +33,8 @@ constexpr size_t packed_bytes(int bits, int n, int k) {
 inline int code_at(const uint8_t* packed, int bits, int k_padded, int row, int column) {
   const int tile_k = tile_columns(bits);
   const int tiles_per_row = k_padded / tile_k;
-  const size_t tile = static_cast<size_t>(row / tile_rows) * static_cast<size_t>(tiles_per_row) +
-                      static_cast<size_t>(column / tile_k);
+  const size_t tile =
+      static_cast<size_t>(row / tile_rows) * static_cast<size_t>(tiles_per_row) + static_cast<size_t>(column / tile_k);
   const int within = column % tile_k;
   const uint8_t byte = packed[tile * tile_bytes + static_cast<size_t>(row % tile_rows * 4 + within % 4)];
   return (byte >> (within / 4 * bits)) & ((1 << bits) - 1);

@@ -10,12 +10,15 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-double milliseconds(Clock::time_point from, Clock::time_point to) { return std::chrono::duration<double, std::milli>(to - from).count(); }
+double milliseconds(Clock::time_point from, Clock::time_point to) {
+  return std::chrono::duration<double, std::milli>(to - from).count();
+}
 
 // The decoder of a session: runs `decode`, keeps the time of the first token.
 class SessionDecoder final : public TokenDecoder {
  public:
-  explicit SessionDecoder(Session& session) : session_(session), vocabulary_(session.engine().tokenizer()->vocabulary_size()) {}
+  explicit SessionDecoder(Session& session)
+      : session_(session), vocabulary_(session.engine().tokenizer()->vocabulary_size()) {}
 
   int vocabulary() const override { return vocabulary_; }
 
@@ -25,20 +28,27 @@ class SessionDecoder final : public TokenDecoder {
     sequences_.resize(static_cast<size_t>(count));
     for (int i = 0; i < count; ++i) sequences_[static_cast<size_t>(i)] = i;
     const tensor::Shape shape = tensor::Shape::of(count);
-    MM_ASSIGN_OR_RETURN(const std::vector<program::NamedTensor> outputs,
-                        session_.interpreter().run("decode", {{"tokens", {tokens_.data(), tensor::DType::i32, shape}},
-                                                              {"positions", {positions_.data(), tensor::DType::i32, shape}},
-                                                              {"sequences", {sequences_.data(), tensor::DType::i32, shape}}}));
+    MM_ASSIGN_OR_RETURN(
+        const std::vector<program::NamedTensor> outputs,
+        session_.interpreter().run("decode", {{"tokens", {tokens_.data(), tensor::DType::i32, shape}},
+                                              {"positions", {positions_.data(), tensor::DType::i32, shape}},
+                                              {"sequences", {sequences_.data(), tensor::DType::i32, shape}}}));
     if (position == 0) first_token_ = Clock::now();
     for (const program::NamedTensor& output : outputs)
-      if (output.name == "logits" && output.view.dtype == tensor::DType::f32 && output.view.shape == tensor::Shape::of(count, vocabulary_))
+      if (output.name == "logits" && output.view.dtype == tensor::DType::f32 &&
+          output.view.shape == tensor::Shape::of(count, vocabulary_))
         return output.view.as<const float>();
-    return base::model_format("program `decode` gives no output `logits` of shape [rows, " + std::to_string(vocabulary_) + "]");
+    return base::model_format("program `decode` gives no output `logits` of shape [rows, " +
+                              std::to_string(vocabulary_) + "]");
   }
 
-  base::Status reorder(const int32_t* parents, int count) override { return session_.interpreter().states().reorder(parents, count); }
+  base::Status reorder(const int32_t* parents, int count) override {
+    return session_.interpreter().states().reorder(parents, count);
+  }
 
-  void log_softmax(const float* logits, float* out, int rows) override { kernels::best_table().log_softmax_f32(logits, out, rows, vocabulary_); }
+  void log_softmax(const float* logits, float* out, int rows) override {
+    kernels::best_table().log_softmax_f32(logits, out, rows, vocabulary_);
+  }
 
   Clock::time_point first_token() const { return first_token_; }
 
@@ -52,7 +62,8 @@ class SessionDecoder final : public TokenDecoder {
 // Makes a sentence of lower-case model text, piece by piece, so that a stream and a whole caption read the same.
 class SentenceWriter {
  public:
-  SentenceWriter(const text::BytePairEncoding& tokenizer, const std::vector<std::string>& stop) : tokenizer_(tokenizer), stop_(stop) {}
+  SentenceWriter(const text::BytePairEncoding& tokenizer, const std::vector<std::string>& stop)
+      : tokenizer_(tokenizer), stop_(stop) {}
 
   // The new text of this token. Text that may turn out to be the begin of a stop text is held back.
   std::string add(int32_t token) {
@@ -112,23 +123,30 @@ class SentenceWriter {
 
 }  // namespace
 
-base::Result<Caption> caption(Session& session, const vision::PictureView& picture, const CaptionSettings& settings, const PieceCallback& on_piece) {
+base::Result<Caption> caption(Session& session, const vision::PictureView& picture, const CaptionSettings& settings,
+                              const PieceCallback& on_piece) {
   const Engine& engine = session.engine();
-  if (!engine.can_caption()) return base::not_found("the model file cannot caption: it lacks a tokenizer or one of the programs encode_image, prefill, decode");
+  if (!engine.can_caption())
+    return base::not_found(
+        "the model file cannot caption: it lacks a tokenizer or one of the programs encode_image, prefill, decode");
   MM_RETURN_IF_ERROR(check_settings(settings.generation, engine.caption_positions()));
   if (settings.generation.num_beams > 1 && (on_piece || !settings.stop.empty()))
-    return base::invalid_input("streaming or stop texts with `num_beams` " + std::to_string(settings.generation.num_beams) +
+    return base::invalid_input("streaming or stop texts with `num_beams` " +
+                                   std::to_string(settings.generation.num_beams) +
                                    ", expected 1: beams change their mind",
                                "set num_beams=1");
   for (const std::string& stop : settings.stop)
     if (stop.empty()) return base::invalid_input("a stop text is empty, expected at least one character");
   if (!(settings.deadline_seconds >= 0 && settings.deadline_seconds < 1e6))
-    return base::invalid_input("`deadline_seconds` is " + std::to_string(settings.deadline_seconds) + ", expected 0 (none) to 1000000");
+    return base::invalid_input("`deadline_seconds` is " + std::to_string(settings.deadline_seconds) +
+                               ", expected 0 (none) to 1000000");
 
   const Clock::time_point start = Clock::now();
   program::Interpreter& interpreter = session.interpreter();
-  interpreter.set_deadline(settings.deadline_seconds > 0 ? start + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(settings.deadline_seconds))
-                                                         : Clock::time_point::max());
+  interpreter.set_deadline(settings.deadline_seconds > 0
+                               ? start + std::chrono::duration_cast<Clock::duration>(
+                                             std::chrono::duration<double>(settings.deadline_seconds))
+                               : Clock::time_point::max());
   Caption result;
   Session::EncodeTimes encode_times;
   MM_ASSIGN_OR_RETURN(const tensor::TensorView features, session.encode_image(picture, &encode_times));

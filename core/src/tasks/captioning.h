@@ -29,6 +29,7 @@ struct Caption {
 // Called with each piece of text as it is written; the pieces add up to Caption::text. false cancels.
 using PieceCallback = std::function<bool(int32_t token, std::string_view piece, float probability)>;
 
-base::Result<Caption> caption(Session& session, const vision::PictureView& picture, const CaptionSettings& settings, const PieceCallback& on_piece);
+base::Result<Caption> caption(Session& session, const vision::PictureView& picture, const CaptionSettings& settings,
+                              const PieceCallback& on_piece);
 
 }  // namespace mm::tasks

@@ -11,8 +11,8 @@ namespace {
 base::Result<int64_t> bounded(const tensor::ModelFile& file, const char* key, int64_t least, int64_t most) {
   MM_ASSIGN_OR_RETURN(const int64_t value, file.integer(key));
   if (value < least || value > most)
-    return base::model_format(std::string("`") + key + "` is " + std::to_string(value) + ", expected " + std::to_string(least) + " to " +
-                              std::to_string(most));
+    return base::model_format(std::string("`") + key + "` is " + std::to_string(value) + ", expected " +
+                              std::to_string(least) + " to " + std::to_string(most));
   return value;
 }
 
@@ -43,11 +43,15 @@ base::Result<std::shared_ptr<const Engine>> Engine::from_file(std::shared_ptr<co
                               "this is a GGUF file of another program; build one with `mobile-mm build`");
   MM_ASSIGN_OR_RETURN(const int64_t version, file->integer("mm.format_version"));
   if (version != 1)
-    return base::model_format("`mm.format_version` is " + std::to_string(version) + ", expected 1", "upgrade mobile-multimodal or build the file again");
+    return base::model_format("`mm.format_version` is " + std::to_string(version) + ", expected 1",
+                              "upgrade mobile-multimodal or build the file again");
   MM_ASSIGN_OR_RETURN(const std::vector<std::string_view> names, file->strings("mm.programs"));
-  if (names.size() > 256) return base::model_format("`mm.programs` lists " + std::to_string(names.size()) + " programs, expected at most 256");
+  if (names.size() > 256)
+    return base::model_format("`mm.programs` lists " + std::to_string(names.size()) +
+                              " programs, expected at most 256");
   for (std::string_view name : names) {
-    if (engine->find_program(name) != nullptr) return base::model_format("program `" + std::string(name) + "` is listed twice");
+    if (engine->find_program(name) != nullptr)
+      return base::model_format("program `" + std::string(name) + "` is listed twice");
     MM_ASSIGN_OR_RETURN(std::shared_ptr<const program::Program> program, program::Program::load(file, name));
     engine->programs_.push_back(std::move(program));
   }
@@ -59,8 +63,8 @@ base::Result<std::shared_ptr<const Engine>> Engine::from_file(std::shared_ptr<co
   if (file->find("tokenizer.ggml.model") != nullptr) {
     MM_ASSIGN_OR_RETURN(engine->tokenizer_, text::BytePairEncoding::from_model(*file));
   }
-  engine->can_caption_ = engine->image_size_ > 0 && engine->tokenizer_ != nullptr && engine->find_program("prefill") != nullptr &&
-                         engine->find_program("decode") != nullptr;
+  engine->can_caption_ = engine->image_size_ > 0 && engine->tokenizer_ != nullptr &&
+                         engine->find_program("prefill") != nullptr && engine->find_program("decode") != nullptr;
   if (engine->can_caption_) MM_RETURN_IF_ERROR(engine->read_caption_settings());
   return std::shared_ptr<const Engine>(std::move(engine));
 }
@@ -70,8 +74,10 @@ base::Status Engine::read_caption_settings() {
   MM_ASSIGN_OR_RETURN(const int64_t begin, bounded(*file_, "mm.caption.bos", 0, last));
   MM_ASSIGN_OR_RETURN(const int64_t end, bounded(*file_, "mm.caption.eos", 0, last));
   MM_ASSIGN_OR_RETURN(const int64_t pad, bounded(*file_, "mm.caption.pad", 0, last));
-  if (begin == end || pad == end) return base::model_format("`mm.caption.eos` equals bos or pad, expected a token of its own");
-  caption_ids_ = {static_cast<int32_t>(begin), static_cast<int32_t>(end), {static_cast<int32_t>(begin), static_cast<int32_t>(pad)}};
+  if (begin == end || pad == end)
+    return base::model_format("`mm.caption.eos` equals bos or pad, expected a token of its own");
+  caption_ids_ = {
+      static_cast<int32_t>(begin), static_cast<int32_t>(end), {static_cast<int32_t>(begin), static_cast<int32_t>(pad)}};
   caption_positions_ = std::numeric_limits<int>::max();
   for (const ops::StateInfo& state : states_)
     if (state.kind == ops::StateKind::cache) caption_positions_ = std::min(caption_positions_, state.rows);

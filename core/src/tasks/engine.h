@@ -24,7 +24,7 @@ class Engine {
   const program::Program* find_program(std::string_view name) const;  // nullptr: absent
   const std::vector<ops::StateInfo>& states() const { return states_; }
   const text::BytePairEncoding* tokenizer() const { return tokenizer_.get(); }  // nullptr: an encoder-only file
-  int image_size() const { return image_size_; }                                // side of encode_image's picture; 0: none
+  int image_size() const { return image_size_; }  // side of encode_image's picture; 0: none
 
   bool can_caption() const { return can_caption_; }
   const GenerationSettings& caption_defaults() const { return caption_defaults_; }

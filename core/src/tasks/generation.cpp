@@ -35,7 +35,8 @@ struct Hypothesis {
 };
 
 Generated finished(Hypothesis hypothesis, FinishReason reason) {
-  return {std::move(hypothesis.tokens), std::move(hypothesis.probabilities), static_cast<float>(hypothesis.log_probability), reason};
+  return {std::move(hypothesis.tokens), std::move(hypothesis.probabilities),
+          static_cast<float>(hypothesis.log_probability), reason};
 }
 
 double score_of(double log_probability, size_t length, float penalty) {
@@ -43,12 +44,15 @@ double score_of(double log_probability, size_t length, float penalty) {
 }
 
 // Chooses from one row of log-probabilities: the best token, or a draw from the top-p set at a temperature.
-int32_t choose(const float* log_probabilities, int vocabulary, const GenerationSettings& settings, Random& random, std::vector<int>& order,
-               std::vector<double>& weights) {
-  if (settings.temperature <= 0) return static_cast<int32_t>(std::max_element(log_probabilities, log_probabilities + vocabulary) - log_probabilities);
+int32_t choose(const float* log_probabilities, int vocabulary, const GenerationSettings& settings, Random& random,
+               std::vector<int>& order, std::vector<double>& weights) {
+  if (settings.temperature <= 0)
+    return static_cast<int32_t>(std::max_element(log_probabilities, log_probabilities + vocabulary) -
+                                log_probabilities);
   order.resize(static_cast<size_t>(vocabulary));
   std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return log_probabilities[a] > log_probabilities[b]; });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](int a, int b) { return log_probabilities[a] > log_probabilities[b]; });
   weights.clear();
   const double best = log_probabilities[order[0]];
   double total = 0;
@@ -58,7 +62,8 @@ int32_t choose(const float* log_probabilities, int vocabulary, const GenerationS
   }
   double kept = 0;
   size_t count = 0;
-  while (count < weights.size() && (count == 0 || kept < total * static_cast<double>(settings.top_p))) kept += weights[count++];
+  while (count < weights.size() && (count == 0 || kept < total * static_cast<double>(settings.top_p)))
+    kept += weights[count++];
   double draw = random.uniform() * kept;
   for (size_t i = 0; i < count; ++i) {
     draw -= weights[i];
@@ -67,7 +72,8 @@ int32_t choose(const float* log_probabilities, int vocabulary, const GenerationS
   return order[count - 1];
 }
 
-base::Result<Generated> generate_single(TokenDecoder& decoder, const TokenIds& ids, const GenerationSettings& settings, const TokenCallback& on_token) {
+base::Result<Generated> generate_single(TokenDecoder& decoder, const TokenIds& ids, const GenerationSettings& settings,
+                                        const TokenCallback& on_token) {
   const int vocabulary = decoder.vocabulary();
   std::vector<float> log_probabilities(static_cast<size_t>(vocabulary));
   std::vector<int> order;
@@ -143,7 +149,8 @@ base::Result<Generated> generate_beams(TokenDecoder& decoder, const TokenIds& id
     for (size_t rank = 0; rank < candidates.size() && next.size() < beams; ++rank) {
       const Candidate& candidate = candidates[rank];
       const float log_probability =
-          log_probabilities[static_cast<size_t>(candidate.beam) * static_cast<size_t>(vocabulary) + static_cast<size_t>(candidate.token)];
+          log_probabilities[static_cast<size_t>(candidate.beam) * static_cast<size_t>(vocabulary) +
+                            static_cast<size_t>(candidate.token)];
       if (candidate.token == ids.end) {
         if (rank >= beams) continue;  // an end outside the best beams would not have survived as a beam either
         Hypothesis ended = live[static_cast<size_t>(candidate.beam)];
@@ -195,26 +202,30 @@ base::Status check_settings(const GenerationSettings& settings, int positions_mo
   const auto wrong = [](const char* name, const std::string& value, const std::string& expected) {
     return base::invalid_input(std::string("`") + name + "` is " + value + ", expected " + expected);
   };
-  if (settings.num_beams < 1 || settings.num_beams > 16) return wrong("num_beams", std::to_string(settings.num_beams), "1 to 16");
+  if (settings.num_beams < 1 || settings.num_beams > 16)
+    return wrong("num_beams", std::to_string(settings.num_beams), "1 to 16");
   if (settings.max_new_tokens < 1 || settings.max_new_tokens > positions_most)
     return wrong("max_new_tokens", std::to_string(settings.max_new_tokens), "1 to " + std::to_string(positions_most));
   if (!(settings.length_penalty >= -4 && settings.length_penalty <= 4))
     return wrong("length_penalty", std::to_string(settings.length_penalty), "-4 to 4");
   if (!(settings.temperature >= 0 && settings.temperature <= 100))
     return wrong("temperature", std::to_string(settings.temperature), "0 to 100");
-  if (!(settings.top_p > 0 && settings.top_p <= 1)) return wrong("top_p", std::to_string(settings.top_p), "above 0, at most 1");
+  if (!(settings.top_p > 0 && settings.top_p <= 1))
+    return wrong("top_p", std::to_string(settings.top_p), "above 0, at most 1");
   if (settings.num_beams > 1 && settings.temperature > 0)
-    return base::invalid_input("`temperature` is " + std::to_string(settings.temperature) + " with `num_beams` " + std::to_string(settings.num_beams) +
-                                   ", expected 0: beams do not sample",
+    return base::invalid_input("`temperature` is " + std::to_string(settings.temperature) + " with `num_beams` " +
+                                   std::to_string(settings.num_beams) + ", expected 0: beams do not sample",
                                "set num_beams=1 to sample");
   return {};
 }
 
-base::Result<Generated> generate(TokenDecoder& decoder, const TokenIds& ids, const GenerationSettings& settings, const TokenCallback& on_token) {
+base::Result<Generated> generate(TokenDecoder& decoder, const TokenIds& ids, const GenerationSettings& settings,
+                                 const TokenCallback& on_token) {
   if (settings.num_beams == 1) return generate_single(decoder, ids, settings, on_token);
   if (on_token)
-    return base::invalid_input("streaming with `num_beams` " + std::to_string(settings.num_beams) + ", expected 1: beams change their mind",
-                               "set num_beams=1 to stream");
+    return base::invalid_input(
+        "streaming with `num_beams` " + std::to_string(settings.num_beams) + ", expected 1: beams change their mind",
+        "set num_beams=1 to stream");
   return generate_beams(decoder, ids, settings);
 }
 

@@ -22,10 +22,12 @@ Session::Session(std::shared_ptr<const Engine> engine, std::unique_ptr<base::Thr
 
 base::Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Engine> engine, int threads) {
   if (threads < 0 || threads > threads_most)
-    return base::invalid_input("`threads` is " + std::to_string(threads) + ", expected 0 (all) to " + std::to_string(threads_most));
+    return base::invalid_input("`threads` is " + std::to_string(threads) + ", expected 0 (all) to " +
+                               std::to_string(threads_most));
   if (threads == 0) threads = static_cast<int>(std::thread::hardware_concurrency());
   std::unique_ptr<base::ThreadPool> pool = base::ThreadPool::create(threads);
-  if (pool == nullptr) return base::Status(base::StatusCode::out_of_memory, "no thread could be started", "ask for fewer threads");
+  if (pool == nullptr)
+    return base::Status(base::StatusCode::out_of_memory, "no thread could be started", "ask for fewer threads");
   return std::unique_ptr<Session>(new Session(std::move(engine), std::move(pool)));
 }
 
@@ -36,8 +38,10 @@ base::Result<tensor::TensorView> Session::encode_image(const vision::PictureView
   MM_RETURN_IF_ERROR(vision::resize(picture, nullptr, side, side, resized_));
   if (times != nullptr) times->resize_ms = milliseconds_since(start);
   start = std::chrono::steady_clock::now();
-  MM_ASSIGN_OR_RETURN(const std::vector<program::NamedTensor> outputs,
-                      interpreter_.run("encode_image", {{"pixels", {resized_.data(), tensor::DType::u8, tensor::Shape::of(side, side, 3)}}}));
+  MM_ASSIGN_OR_RETURN(
+      const std::vector<program::NamedTensor> outputs,
+      interpreter_.run("encode_image",
+                       {{"pixels", {resized_.data(), tensor::DType::u8, tensor::Shape::of(side, side, 3)}}}));
   const tensor::TensorView* features = nullptr;
   for (const program::NamedTensor& output : outputs)
     if (output.name == "features") features = &output.view;
