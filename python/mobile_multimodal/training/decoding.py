@@ -111,7 +111,10 @@ def sample(
         for _ in range(max_tokens):
             logits = model.step(tokens, cross, cache) / temperature
             logits[:, [BOS, PAD]] = -torch.inf
-            tokens = torch.multinomial(logits.softmax(dim=-1), 1)[:, 0]
+            # Inverse of the distribution function; torch.multinomial draws a random number for every word instead.
+            mass = logits.softmax(dim=-1).cumsum(dim=-1)
+            tokens = torch.searchsorted(mass, torch.rand(rows, 1) * mass[:, -1:], right=True)[:, 0]
+            tokens.clamp_(max=mass.shape[-1] - 1)
             tokens = torch.where(alive, tokens, torch.full_like(tokens, PAD))
             drawn.append(tokens)
             lengths += alive
