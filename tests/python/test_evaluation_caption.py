@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 
 pytest.importorskip("pycocoevalcap", reason="the extra `train` is not installed")
 
+from mobile_multimodal.cli.main import main
 from mobile_multimodal.errors import InvalidInputError, NotFoundError
 from mobile_multimodal.evaluation.caption import evaluate_captioner
 from mobile_multimodal.evaluation.caption_metrics import (
@@ -17,6 +20,7 @@ from mobile_multimodal.evaluation.caption_metrics import (
     ratio_interval,
     score_captions,
 )
+from mobile_multimodal.tasks.multimodal_llm import MobileMultiModalLLM
 
 REFERENCES = [
     ["a dog runs on the grass .", "A brown dog running", "the dog is running in the grass"],
@@ -58,6 +62,8 @@ def test_intervals_cover_a_known_mean() -> None:
     ratio = ratio_interval(values * 0.97, values)
     assert ratio.value == pytest.approx(0.97)
     assert ratio.low == pytest.approx(ratio.high)
+    with pytest.raises(InvalidInputError, match="the baseline scores 0"):
+        ratio_interval(values, np.zeros(400))
 
 
 def test_lengths_must_agree() -> None:
@@ -85,3 +91,21 @@ def test_a_captioner_is_scored_on_a_folder(tmp_path: Path) -> None:
     assert evaluate_captioner(_Parrot(), tmp_path, limit=2).scores.pictures == 2
     with pytest.raises(NotFoundError, match=r"captions_test\.csv is not there"):
         evaluate_captioner(parrot, tmp_path, split="test")
+
+
+def test_two_models_are_compared_on_the_same_pictures(
+    tmp_path: Path, pictures: Path, shipped_model: MobileMultiModalLLM, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "images").mkdir()
+    lines = ["image,caption"]
+    for name in ("boats.jpg", "cat.jpg"):
+        shutil.copy(pictures / name, tmp_path / "images" / name)
+        lines += [f"{name},{caption}" for caption in (str(shipped_model.generate_caption(pictures / name)), "a dog")]
+    (tmp_path / "captions_dev.csv").write_text("\n".join(lines), encoding="utf-8")
+    command = ["evaluate", "caption", "--data", str(tmp_path), "--compare", "mobile-mm-llm-int2"]
+    assert main(command) == 0
+    assert "first / second, paired: 1.000 [1.000, 1.000]" in capsys.readouterr().out
+    assert main([*command, "--json"]) == 0
+    scores = json.loads(capsys.readouterr().out)
+    assert scores["compare"]["cider_d"] == scores["cider_d"]
+    assert scores["cider_d_ratio"] == {"value": 1.0, "low": 1.0, "high": 1.0}

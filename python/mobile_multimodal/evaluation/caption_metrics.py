@@ -71,13 +71,17 @@ def mean_interval(values: NDArray[np.float64], seed: int = 0) -> Interval:
 
 
 def ratio_interval(values: NDArray[np.float64], baseline: NDArray[np.float64], seed: int = 0) -> Interval:
-    """mean(values) / mean(baseline) over the same pictures, resampled in pairs."""
+    """mean(values) / mean(baseline) over the same pictures, resampled in pairs; the baseline must not be 0."""
     if values.shape != baseline.shape:
         raise InvalidInputError(
             f"{len(values)} scores against {len(baseline)}", hint="compare two systems on the same pictures"
         )
+    if not baseline.mean() > 0:
+        raise InvalidInputError("the baseline scores 0 on every picture", hint="compare with a model that scores")
     rows = _resampled_rows(len(values), seed)
-    low, high = np.quantile(values[rows].mean(axis=1) / baseline[rows].mean(axis=1), [0.025, 0.975])
+    means = baseline[rows].mean(axis=1)
+    # Few pictures: a resample may hold none on which the baseline scores.
+    low, high = np.quantile(values[rows].mean(axis=1)[means > 0] / means[means > 0], [0.025, 0.975])
     return Interval(float(values.mean() / baseline.mean()), float(low), float(high))
 
 

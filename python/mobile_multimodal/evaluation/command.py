@@ -1,11 +1,13 @@
-"""Measures a model file: `mobile-mm evaluate caption --data FOLDER [--model FILE] [--json]`."""
+"""Measures model files: `mobile-mm evaluate caption --data FOLDER [--model FILE] [--compare FILE2] [--json]`."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mobile_multimodal.errors import InvalidInputError, MissingExtraError, NotFoundError
 from mobile_multimodal.images import ImageSource
@@ -14,6 +16,10 @@ from mobile_multimodal.settings import GenerationOptions
 from mobile_multimodal.tasks.caption import Caption
 from mobile_multimodal.tasks.multimodal_llm import MobileMultiModalLLM
 
+if TYPE_CHECKING:
+    from mobile_multimodal.evaluation.caption import CaptionEvaluation
+    from mobile_multimodal.evaluation.caption_metrics import Interval
+
 
 def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares what `mobile-mm evaluate` takes."""
@@ -21,6 +27,9 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, type=Path, help="folder with images/ and captions_{split}.csv")
     parser.add_argument("--split", default="dev", help="which captions file (default: %(default)s)")
     parser.add_argument("--model", default=DEFAULT_MODEL, help="name or .gguf file (default: %(default)s)")
+    parser.add_argument(
+        "--compare", metavar="FILE", help="a second model on the same pictures: adds its rows and the ratio"
+    )
     parser.add_argument("--beams", type=int, default=3, metavar="N", help="width of the search (default: %(default)s)")
     parser.add_argument("--length-penalty", type=float, metavar="X", help="default: what the file says")
     parser.add_argument("--threads", type=int, metavar="N", help="0 is every CPU")
@@ -43,7 +52,7 @@ class _BeamCaptioner:
 def run_evaluate(arguments: argparse.Namespace) -> int:
     """Prints the metrics with 95 % intervals; returns the exit code."""
     try:
-        from mobile_multimodal.evaluation.caption import evaluate_captioner
+        import mobile_multimodal.evaluation.caption  # noqa: F401
     except ImportError as error:
         raise MissingExtraError(
             f"the metrics need the package {error.name}", hint="install it: pip install 'mobile-multimodal[train]'"
@@ -52,23 +61,61 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
         raise NotFoundError(f"the data folder {arguments.data} is not there", hint="pass the data set with --data")
     if arguments.limit < 0:
         raise InvalidInputError(f"option --limit is {arguments.limit}, expected 0 or more", hint="0 is all pictures")
+    result = _evaluate(arguments, arguments.model)
+    other = None if arguments.compare is None else _evaluate(arguments, arguments.compare)
+    if arguments.captions is not None:
+        arguments.captions.write_text(json.dumps(result.captions, indent=1), encoding="utf-8")
+    if arguments.json:
+        print(json.dumps(_as_dict(arguments, result, other)))
+    else:
+        _print_scores(arguments, result, other)
+    return 0
+
+
+def _evaluate(arguments: argparse.Namespace, model_name: str) -> CaptionEvaluation:
+    from mobile_multimodal.evaluation.caption import evaluate_captioner
+
     options: GenerationOptions = {"num_beams": arguments.beams}
     if arguments.length_penalty is not None:
         options["length_penalty"] = arguments.length_penalty
-    with MobileMultiModalLLM.from_pretrained(arguments.model, threads=arguments.threads) as model:
+    with MobileMultiModalLLM.from_pretrained(model_name, threads=arguments.threads) as model:
         captioner = _BeamCaptioner(model, options)
-        result = evaluate_captioner(
+        return evaluate_captioner(
             captioner, arguments.data, arguments.split, arguments.limit, arguments.seed, _show_progress
         )
-    if arguments.captions is not None:
-        arguments.captions.write_text(json.dumps(result.captions, indent=1), encoding="utf-8")
-    scores = result.scores
-    if arguments.json:
-        print(json.dumps({"model": str(arguments.model), "beams": arguments.beams, **scores.as_dict()}))
-    else:
-        print(f"{scores.pictures} pictures, beam {arguments.beams}, 95 % bootstrap intervals over pictures")
+
+
+def _ratio(arguments: argparse.Namespace, result: CaptionEvaluation, other: CaptionEvaluation) -> Interval | None:
+    """None where the second model scores 0."""
+    from mobile_multimodal.evaluation.caption_metrics import ratio_interval
+
+    if not other.scores.cider_d.value > 0:
+        return None
+    return ratio_interval(result.scores.cider_d_per_picture, other.scores.cider_d_per_picture, arguments.seed)
+
+
+def _as_dict(
+    arguments: argparse.Namespace, result: CaptionEvaluation, other: CaptionEvaluation | None
+) -> dict[str, object]:
+    content = {"model": str(arguments.model), "beams": arguments.beams, **result.scores.as_dict()}
+    if other is not None:
+        content["compare"] = {"model": str(arguments.compare), **other.scores.as_dict()}
+        ratio = _ratio(arguments, result, other)
+        content["cider_d_ratio"] = None if ratio is None else asdict(ratio)
+    return content
+
+
+def _print_scores(arguments: argparse.Namespace, result: CaptionEvaluation, other: CaptionEvaluation | None) -> None:
+    print(f"{result.scores.pictures} pictures, beam {arguments.beams}, 95 % bootstrap intervals over pictures")
+    for name, evaluation in ((arguments.model, result), (arguments.compare, other)):
+        if evaluation is None:
+            continue
+        if other is not None:
+            print(name)
+        scores = evaluation.scores
         print(f"CIDEr-D  {scores.cider_d}\nBLEU-4   {scores.bleu_4}\nROUGE-L  {scores.rouge_l}")
-    return 0
+    if other is not None:
+        print(f"CIDEr-D, first / second, paired: {_ratio(arguments, result, other) or 'undefined, the second is 0'}")
 
 
 def _show_progress(done: int, total: int) -> None:
