@@ -48,7 +48,7 @@ class DecoderSource:
     bits: int | None = None
     max_tokens: int = 24
     num_beams: int = 3
-    length_penalty: float = 1.0
+    length_penalty: float = 0.0
 
 
 @dataclass(frozen=True)

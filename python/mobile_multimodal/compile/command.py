@@ -31,7 +31,9 @@ def add_build_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--max-tokens", type=int, default=24, help="default length limit of a caption (24)")
     parser.add_argument("--num-beams", type=int, default=3, help="default number of beams (3)")
-    parser.add_argument("--length-penalty", type=float, default=1.0, help="default length penalty (1.0)")
+    parser.add_argument(
+        "--length-penalty", type=float, default=0.0, help="default length penalty (0: scored best on dev)"
+    )
     parser.add_argument("--name", help="name of the model (the file's name)")
     parser.add_argument("--model-version", default="1.0", help="version of the model (1.0)")
     parser.add_argument("--license", default="Apache-2.0", help="licence of the model (Apache-2.0)")

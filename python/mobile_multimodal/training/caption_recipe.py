@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from mobile_multimodal.errors import InvalidInputError
 from mobile_multimodal.training.caption_model import FULL_PRECISION, CaptionConfig
 from mobile_multimodal.training.student import twin_config
 from mobile_multimodal.training.trainer import TrainSettings
@@ -11,17 +12,21 @@ from mobile_multimodal.training.trainer import TrainSettings
 
 @dataclass(frozen=True)
 class CaptionRecipe:
-    """What `mobile-mm train caption` runs; `student` is the shape and the bit widths of the result."""
+    """What `mobile-mm train caption` runs; `student` is the shape and the bit widths of the result.
+
+    `effort` scales the steps of every stage: 1 is the recipe of the shipped model, 0.01 shows that everything runs.
+    """
 
     student: CaptionConfig = field(default_factory=lambda: CaptionConfig(layers=3))
     views: int = 6
     smoothing: float = 0.1
     dropout: float = 0.15
     seed: int = 0
-    teacher_rounds: int = 5
-    twin_rounds: int = 3
-    adapt_rounds: int = 1
-    student_rounds: int = 2
+    effort: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.effort <= 10:
+            raise InvalidInputError(f"effort is {self.effort}, expected 0 < effort <= 10", hint="1 is the whole recipe")
 
     @property
     def teacher_config(self) -> CaptionConfig:
@@ -31,28 +36,29 @@ class CaptionRecipe:
 
     def teacher_settings(self) -> TrainSettings:
         """Captions of people, cross-entropy."""
-        return TrainSettings(rounds=self.teacher_rounds, learning_rate=6e-4, seed=self.seed)
+        return self._settings(rounds=4, steps=191, rate=6e-4, pictures=32, warmup=200, decay=0.05)
 
-    def twin_settings(self) -> TrainSettings:
-        """Self-critical training in full precision."""
-        return TrainSettings(
-            rounds=self.twin_rounds,
-            learning_rate=5e-5,
-            pictures_per_step=16,
-            steps_per_round=200,
-            warmup_steps=20,
-            weight_decay=0.0,
-            seed=self.seed,
-        )
+    def reinforced_settings(self) -> TrainSettings:
+        """The teacher, self-critical: what the student imitates."""
+        return self._settings(rounds=4, steps=190, rate=8e-5, warmup=10)
 
     def adapt_settings(self) -> TrainSettings:
-        """First steps on the low-bit levels, guided by the teacher."""
-        return TrainSettings(
-            rounds=self.adapt_rounds, learning_rate=4e-4, warmup_steps=30, weight_decay=0.0, seed=self.seed
-        )
+        """First steps on the low-bit levels, along captions of the reinforced teacher."""
+        return self._settings(rounds=1, steps=300, rate=4e-4, warmup=30)
 
     def student_settings(self) -> TrainSettings:
-        """Imitation of the twin."""
+        """Self-critical again: at the student's bits for the student, in full precision for its twin."""
+        return self._settings(rounds=8, steps=200, rate=1e-4, warmup=10)
+
+    def _settings(
+        self, rounds: int, steps: int, rate: float, pictures: int = 16, warmup: int = 10, decay: float = 0.0
+    ) -> TrainSettings:
         return TrainSettings(
-            rounds=self.student_rounds, learning_rate=3e-4, warmup_steps=30, weight_decay=0.0, seed=self.seed
+            rounds=rounds,
+            learning_rate=rate,
+            pictures_per_step=pictures,
+            steps_per_round=max(1, round(steps * self.effort)),
+            warmup_steps=round(warmup * self.effort),
+            weight_decay=decay,
+            seed=self.seed,
         )

@@ -24,10 +24,10 @@ from mobile_multimodal.training.objectives import (
     SupervisedObjective,
 )
 from mobile_multimodal.training.rewards import CiderReward
+from mobile_multimodal.training.stage_names import STAGES
 from mobile_multimodal.training.student import student_from_teacher
 from mobile_multimodal.training.trainer import Trainer, TrainSettings
 
-STAGES = ("features", "tokenizer", "teacher", "twin", "adapt", "student")
 # Captions of pictures in no split serve training.
 TRAIN_SPLITS = ("train", "extra")
 
@@ -65,22 +65,25 @@ class CaptionStages:
         initialise(model)
         self._train(model, SupervisedObjective(recipe.smoothing), recipe.teacher_settings(), "teacher")
 
-    def _twin(self) -> None:
+    def _reinforced(self) -> None:
         model = self._load("teacher").build_model()
-        reward = CiderReward(self._training_set.texts)
-        objective = SelfCriticalObjective(reward, self._loaded_tokenizer)
-        self._train(model, objective, self._recipe.twin_settings(), "twin")
+        self._train(model, self._self_critical(), self._recipe.reinforced_settings(), "reinforced")
 
     def _adapt(self) -> None:
-        recipe, teacher = self._recipe, self._load("teacher")
-        model = student_from_teacher(teacher, recipe.student, dropout=recipe.dropout / 2, seed=recipe.seed)
-        objective = SupervisedObjective(recipe.smoothing, [teacher.build_model()])
-        self._train(model, objective, recipe.adapt_settings(), "adapt")
+        recipe, teacher = self._recipe, self._load("reinforced")
+        model = student_from_teacher(teacher, recipe.student, seed=recipe.seed)
+        self._train(model, ImitationObjective(teacher.build_model()), recipe.adapt_settings(), "adapt")
 
     def _student(self) -> None:
         model = self._load("adapt").build_model()
-        objective = ImitationObjective(self._load("twin").build_model())
-        self._train(model, objective, self._recipe.student_settings(), "student")
+        self._train(model, self._self_critical(), self._recipe.student_settings(), "student")
+
+    def _twin(self) -> None:
+        model = self._load("reinforced").build_model()
+        self._train(model, self._self_critical(), self._recipe.student_settings(), "twin")
+
+    def _self_critical(self) -> SelfCriticalObjective:
+        return SelfCriticalObjective(CiderReward(self._training_set.texts), self._loaded_tokenizer)
 
     @property
     def _tokenizer_path(self) -> Path:

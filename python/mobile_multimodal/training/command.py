@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from mobile_multimodal.errors import InvalidInputError, MissingExtraError, NotFoundError
 from mobile_multimodal.model.hub import DEFAULT_MODEL, find_model
-
-STAGES = ("features", "tokenizer", "teacher", "twin", "adapt", "student")
+from mobile_multimodal.training.stage_names import STAGES, STUDENT_STAGES
 
 
 def add_train_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +19,9 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("task", choices=["caption"], help="what the model learns")
     parser.add_argument("--data", required=True, type=Path, help="folder with images/ and captions_{train,dev}.csv")
     parser.add_argument("--out", required=True, type=Path, help="folder for caches, checkpoints and metrics")
-    parser.add_argument("--stage", default="all", choices=["all", *STAGES], help="one stage (default: %(default)s)")
+    parser.add_argument(
+        "--stage", default="all", choices=["all", *STAGES], help="one stage; all but the twin by default"
+    )
     parser.add_argument("--encoder", default=DEFAULT_MODEL, help="model whose image encoder is used (%(default)s)")
     parser.add_argument("--bits", type=int, default=2, choices=[2, 4], help="bits of the student (%(default)s)")
     parser.add_argument("--width", type=int, default=512, help="width of the decoder (default: %(default)s)")
@@ -29,6 +30,9 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--heads", type=int, default=8, help="attention heads (default: %(default)s)")
     parser.add_argument("--vocab-size", type=int, default=4096, help="pieces of the tokenizer (default: %(default)s)")
     parser.add_argument("--views", type=int, default=6, help="cached views of a picture (default: %(default)s)")
+    parser.add_argument(
+        "--effort", type=float, default=1.0, metavar="X", help="share of the recipe's steps (default: %(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="the same seed draws the same batches (default: 0)")
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="0 is every CPU (default: %(default)s)")
 
@@ -51,7 +55,7 @@ def run_train(arguments: argparse.Namespace) -> int:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     torch.manual_seed(arguments.seed)
-    recipe = CaptionRecipe(seed=arguments.seed, views=arguments.views)
+    recipe = CaptionRecipe(seed=arguments.seed, views=arguments.views, effort=arguments.effort)
     shape = replace(
         recipe.student,
         bits=arguments.bits,
@@ -65,8 +69,11 @@ def run_train(arguments: argparse.Namespace) -> int:
     stages = CaptionStages(
         arguments.data, arguments.out, replace(recipe, student=shape), lambda: _core_encoder(arguments)
     )
-    for stage in STAGES if arguments.stage == "all" else (arguments.stage,):
+    for stage in STUDENT_STAGES if arguments.stage == "all" else (arguments.stage,):
         stages.run(stage)
+    result = arguments.out / "student" / "model.pt"
+    if result.is_file():
+        print(f"student: {result}; pack it with: mobile-mm build --decoder {result} --help")
     return 0
 
 
