@@ -13,13 +13,14 @@ pytest.importorskip("pycocoevalcap", reason="the extra `train` is not installed"
 
 from mobile_multimodal.cli.main import main
 from mobile_multimodal.errors import InvalidInputError, NotFoundError
-from mobile_multimodal.evaluation.caption import evaluate_captioner
+from mobile_multimodal.evaluation.caption import CaptionEvaluation, evaluate_captioner
 from mobile_multimodal.evaluation.caption_metrics import (
     mean_interval,
     metric_words,
     ratio_interval,
     score_captions,
 )
+from mobile_multimodal.evaluation.caption_report import ReportModel, write_caption_report
 from mobile_multimodal.tasks.multimodal_llm import MobileMultiModalLLM
 
 REFERENCES = [
@@ -105,7 +106,23 @@ def test_two_models_are_compared_on_the_same_pictures(
     command = ["evaluate", "caption", "--data", str(tmp_path), "--compare", "mobile-mm-llm-int2"]
     assert main(command) == 0
     assert "first / second, paired: 1.000 [1.000, 1.000]" in capsys.readouterr().out
-    assert main([*command, "--json"]) == 0
+    report = tmp_path / "report.html"
+    assert main([*command, "--json", "--html", str(report)]) == 0
     scores = json.loads(capsys.readouterr().out)
     assert scores["compare"]["cider_d"] == scores["cider_d"]
     assert scores["cider_d_ratio"] == {"value": 1.0, "low": 1.0, "high": 1.0}
+    page = report.read_text(encoding="utf-8")
+    assert page.count("<img ") == 2
+    assert "a dog" in page
+    assert "http" not in page, "the page stands alone"
+
+
+def test_the_report_escapes_what_it_shows(tmp_path: Path, pictures: Path) -> None:
+    hostile = "<script>alert(1)</script>"
+    scores = score_captions([hostile], [["a dog"]])
+    models = [ReportModel("m<b>", CaptionEvaluation({"cat.jpg": hostile}, scores))]
+    write_caption_report(tmp_path / "page.html", pictures, {"cat.jpg": [hostile]}, models)
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "<script" not in page
+    assert "m<b>" not in page
+    assert page.count("&lt;script&gt;") == 2

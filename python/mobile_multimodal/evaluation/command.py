@@ -36,6 +36,9 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=int, default=0, metavar="N", help="only the first N pictures")
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: %(default)s)")
     parser.add_argument("--captions", type=Path, metavar="FILE", help="write the captions there, as JSON")
+    parser.add_argument(
+        "--html", type=Path, metavar="FILE", help="write a page with scores and pictures, failures first"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -65,6 +68,8 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     other = None if arguments.compare is None else _evaluate(arguments, arguments.compare)
     if arguments.captions is not None:
         arguments.captions.write_text(json.dumps(result.captions, indent=1), encoding="utf-8")
+    if arguments.html is not None:
+        _write_report(arguments, result, other)
     if arguments.json:
         print(json.dumps(_as_dict(arguments, result, other)))
     else:
@@ -83,6 +88,18 @@ def _evaluate(arguments: argparse.Namespace, model_name: str) -> CaptionEvaluati
         return evaluate_captioner(
             captioner, arguments.data, arguments.split, arguments.limit, arguments.seed, _show_progress
         )
+
+
+def _write_report(arguments: argparse.Namespace, result: CaptionEvaluation, other: CaptionEvaluation | None) -> None:
+    from mobile_multimodal.evaluation.caption_references import read_captions
+    from mobile_multimodal.evaluation.caption_report import ReportModel, write_caption_report
+
+    models = [ReportModel(str(arguments.model), result)]
+    if other is not None:
+        models.append(ReportModel(str(arguments.compare), other))
+    references = read_captions(arguments.data, [arguments.split])
+    ratio = None if other is None else _ratio(arguments, result, other)
+    write_caption_report(arguments.html, arguments.data / "images", references, models, ratio)
 
 
 def _ratio(arguments: argparse.Namespace, result: CaptionEvaluation, other: CaptionEvaluation) -> Interval | None:
