@@ -48,7 +48,7 @@ class CaptionRecipe:
 
     def student_settings(self) -> TrainSettings:
         """Self-critical again: at the student's bits for the student, in full precision for its twin."""
-        return self._settings(rounds=8, steps=200, rate=1e-4, warmup=10)
+        return self._settings(rounds=8, steps=200, rate=3e-5, warmup=10)
 
     def _settings(
         self, rounds: int, steps: int, rate: float, pictures: int = 16, warmup: int = 10, decay: float = 0.0

@@ -66,7 +66,7 @@ class CaptionStages:
         self._train(model, SupervisedObjective(recipe.smoothing), recipe.teacher_settings(), "teacher")
 
     def _reinforced(self) -> None:
-        model = self._load("teacher").build_model()
+        model = self._start("teacher")
         self._train(model, self._self_critical(), self._recipe.reinforced_settings(), "reinforced")
 
     def _adapt(self) -> None:
@@ -75,12 +75,16 @@ class CaptionStages:
         self._train(model, ImitationObjective(teacher.build_model()), recipe.adapt_settings(), "adapt")
 
     def _student(self) -> None:
-        model = self._load("adapt").build_model()
+        model = self._start("adapt")
         self._train(model, self._self_critical(), self._recipe.student_settings(), "student")
 
     def _twin(self) -> None:
-        model = self._load("reinforced").build_model()
+        model = self._start("reinforced")
         self._train(model, self._self_critical(), self._recipe.student_settings(), "twin")
+
+    def _start(self, stage: str) -> CaptionModel:
+        """The model of an earlier stage with dropout: self-critical training overfits without (experiments/0001)."""
+        return self._load(stage).build_model(self._recipe.dropout, self._recipe.seed)
 
     def _self_critical(self) -> SelfCriticalObjective:
         return SelfCriticalObjective(CiderReward(self._training_set.texts), self._loaded_tokenizer)
