@@ -264,11 +264,12 @@ def test_teacher_student_and_self_critical_training_run(
         assert load_checkpoint(tmp_path / name / "model.pt").meta["round"] == 1
 
 
+@pytest.mark.parametrize("average", [False, True])
 def test_a_resumed_run_ends_where_an_unbroken_one_does(
-    training_set: tuple[CaptionSet, DevEvaluation, str], tmp_path: Path
+    training_set: tuple[CaptionSet, DevEvaluation, str], tmp_path: Path, average: bool
 ) -> None:
     data, evaluation, tokenizer_text = training_set
-    settings = TrainSettings(rounds=2, learning_rate=1e-3, pictures_per_step=3, warmup_steps=0)
+    settings = TrainSettings(rounds=2, learning_rate=1e-3, pictures_per_step=3, warmup_steps=0, average_rounds=average)
 
     def trainer(folder: str, evaluate: object = evaluation) -> Trainer:
         model = CaptionModel(TINY, dropout=0.1)
@@ -295,3 +296,28 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(
     resumed = load_checkpoint(tmp_path / "broken" / "model.pt").state_dict
     for name, value in whole.items():
         assert torch.equal(value, resumed[name]), name
+
+
+def test_averaged_rounds_save_the_mean_of_their_weights(
+    training_set: tuple[CaptionSet, DevEvaluation, str], tmp_path: Path
+) -> None:
+    data, evaluation, tokenizer_text = training_set
+    settings = TrainSettings(rounds=2, learning_rate=1e-3, pictures_per_step=3, warmup_steps=0)
+    seen: list[dict[str, torch.Tensor]] = []
+
+    def evaluate(model: CaptionModel) -> object:
+        seen.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
+        return evaluation(model)
+
+    means = {}
+    for average in (False, True):
+        model = _model(TINY)
+        seen.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
+        folder = tmp_path / str(average)
+        chosen = replace(settings, average_rounds=average)
+        Trainer(model, data, SupervisedObjective(0.1), chosen, evaluate, folder, tokenizer_text).run()  # type: ignore[arg-type]
+        means[average] = load_checkpoint(folder / "model.pt").state_dict
+    start, first, second = seen[:3]
+    for name, value in means[True].items():
+        torch.testing.assert_close(value, (start[name] + first[name] + second[name]) / 3, rtol=1e-4, atol=1e-6)
+        assert torch.equal(means[False][name], second[name])

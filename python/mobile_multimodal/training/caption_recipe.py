@@ -40,7 +40,7 @@ class CaptionRecipe:
 
     def reinforced_settings(self) -> TrainSettings:
         """The teacher, self-critical: what the student imitates."""
-        return self._settings(rounds=4, steps=190, rate=8e-5, warmup=10)
+        return self._settings(rounds=4, steps=190, rate=8e-5, warmup=10, average=True)
 
     def adapt_settings(self) -> TrainSettings:
         """First steps on the low-bit levels, along captions of the reinforced teacher."""
@@ -48,10 +48,17 @@ class CaptionRecipe:
 
     def student_settings(self) -> TrainSettings:
         """Self-critical again: at the student's bits for the student, in full precision for its twin."""
-        return self._settings(rounds=8, steps=200, rate=3e-5, warmup=10)
+        return self._settings(rounds=8, steps=200, rate=3e-5, warmup=10, average=True)
 
     def _settings(
-        self, rounds: int, steps: int, rate: float, pictures: int = 16, warmup: int = 10, decay: float = 0.0
+        self,
+        rounds: int,
+        steps: int,
+        rate: float,
+        pictures: int = 16,
+        warmup: int = 10,
+        decay: float = 0.0,
+        average: bool = False,
     ) -> TrainSettings:
         return TrainSettings(
             rounds=rounds,
@@ -60,5 +67,6 @@ class CaptionRecipe:
             steps_per_round=max(1, round(steps * self.effort)),
             warmup_steps=round(warmup * self.effort),
             weight_decay=decay,
+            average_rounds=average,
             seed=self.seed,
         )
