@@ -83,7 +83,7 @@ class CaptionStages:
         self._train(model, self._self_critical(), self._recipe.student_settings(), "twin")
 
     def _start(self, stage: str) -> CaptionModel:
-        """The model of an earlier stage with dropout: self-critical training overfits without (experiments/0001)."""
+        """The model of an earlier stage with dropout: self-critical training overfits without (experiments/0003)."""
         return self._load(stage).build_model(self._recipe.dropout, self._recipe.seed)
 
     def _self_critical(self) -> SelfCriticalObjective:
