@@ -104,12 +104,14 @@ base::Result<std::vector<text::DecodedLine>> recognize_text(Session& session, co
   for (const LineBatch& batch : batch_pieces(std::move(pieces), batch_lines, session.engine().line_width())) {
     const size_t row_bytes = static_cast<size_t>(batch.columns) * 3, line_bytes = row_bytes * line_height;
     pixels.assign(batch.pieces.size() * line_bytes, padding_level);
-    for (size_t i = 0; i < batch.pieces.size(); ++i) {
-      const LinePiece& piece = batch.pieces[i];
-      MM_RETURN_IF_ERROR(session.interpreter().check_deadline());
-      vision::crop_line(picture, lines[piece.line], {line_height, piece.whole_width, piece.begin, piece.end},
-                        pixels.data() + i * line_bytes, row_bytes);
-    }
+    MM_RETURN_IF_ERROR(session.interpreter().check_deadline());
+    session.pool().parallel_for(batch.pieces.size(), 1, [&](size_t begin, size_t end, int) {
+      for (size_t i = begin; i < end; ++i) {
+        const LinePiece& piece = batch.pieces[i];
+        vision::crop_line(picture, lines[piece.line], {line_height, piece.whole_width, piece.begin, piece.end},
+                          pixels.data() + i * line_bytes, row_bytes);
+      }
+    });
     const size_t count = batch.pieces.size();
     MM_ASSIGN_OR_RETURN(const tensor::TensorView output,
                         program.run(pixels, tensor::Shape::of(count, line_height, batch.columns, 3)));

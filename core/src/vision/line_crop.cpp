@@ -22,8 +22,8 @@ SquareToQuad::SquareToQuad(const Quad& quad) {
 }
 
 Point SquareToQuad::operator()(double u, double v) const {
-  const double w = g_ * u + h_ * v + 1;
-  return {(a_ * u + b_ * v + c_) / w, (d_ * u + e_ * v + f_) / w};
+  const double inverse = 1 / (g_ * u + h_ * v + 1);
+  return {(a_ * u + b_ * v + c_) * inverse, (d_ * u + e_ * v + f_) * inverse};
 }
 
 double line_width(const Quad& quad) { return std::max(distance(quad[0], quad[1]), distance(quad[2], quad[3])); }
@@ -36,73 +36,69 @@ Quad in_reading_direction(const Quad& quad) {
 
 namespace {
 
-// A bilinear sample between two pixels spans two of them, so 8 samples a side see every pixel of a picture that is
-// shrunk by up to 16: letters 768 pixels high.
+// Samples lie up to 1.25 pixels apart, and a bilinear one spans two: every pixel counts. 8 samples a side do so for
+// pictures that are shrunk by up to 16: letters 768 pixels high.
 constexpr int max_samples = 8;
+constexpr double spacing = 1.25;
 
-struct Color {
-  float red = 0, green = 0, blue = 0;
-};
-
-Color color_at(const PictureView& picture, size_t row_stride, int y, int x) {
-  const uint8_t* pixel = picture.pixels + static_cast<size_t>(y) * row_stride +
-                         static_cast<size_t>(x) * static_cast<size_t>(picture.channels);
-  const float first = pixel[0];
-  if (picture.channels == 1) return {first, first, first};
-  Color color = {first, static_cast<float>(pixel[1]), static_cast<float>(pixel[2])};
-  if (picture.channels == 4) {  // laid on white
-    const float alpha = static_cast<float>(pixel[3]) / 255.0f, white = 255.0f * (1.0f - alpha);
-    color = {color.red * alpha + white, color.green * alpha + white, color.blue * alpha + white};
-  }
-  return color;
+int samples_for(double source_pixels, int target_pixels) {
+  return static_cast<int>(std::clamp(std::ceil(source_pixels / target_pixels / spacing), 1.0, double{max_samples}));
 }
 
-// Adds the bilinear sample at `point` to `sum`.
-void add_sample(const PictureView& picture, size_t row_stride, Point point, Color& sum) {
+template <int channels>
+float level_of(const uint8_t* pixel, int color) {
+  if constexpr (channels == 1) return pixel[0];
+  if constexpr (channels == 3) return pixel[color];
+  const float alpha = static_cast<float>(pixel[3]) / 255.0f;  // laid on white
+  return static_cast<float>(pixel[color]) * alpha + 255.0f * (1.0f - alpha);
+}
+
+// Adds the bilinear sample at `point` to the sums of red, green and blue.
+template <int channels>
+void add_sample(const PictureView& picture, size_t row_stride, Point point, float* sums) {
   // Clamped as a double: a cast of a number beyond int is undefined. NaN becomes the left or upper border.
   const double x = std::min(std::max(0.0, point.x - 0.5), picture.width - 1.0);
   const double y = std::min(std::max(0.0, point.y - 0.5), picture.height - 1.0);
   const int x0 = static_cast<int>(x), y0 = static_cast<int>(y);
-  const int x1 = std::min(x0 + 1, picture.width - 1), y1 = std::min(y0 + 1, picture.height - 1);
   const float dx = static_cast<float>(x - x0), dy = static_cast<float>(y - y0);
-  const auto add = [&](int row, int column, float weight) {
-    const Color color = color_at(picture, row_stride, row, column);
-    sum.red += weight * color.red;
-    sum.green += weight * color.green;
-    sum.blue += weight * color.blue;
-  };
-  add(y0, x0, (1 - dx) * (1 - dy));
-  add(y0, x1, dx * (1 - dy));
-  add(y1, x0, (1 - dx) * dy);
-  add(y1, x1, dx * dy);
+  const size_t right = x0 + 1 < picture.width ? channels : 0, below = y0 + 1 < picture.height ? row_stride : 0;
+  const uint8_t* pixel = picture.pixels + static_cast<size_t>(y0) * row_stride + static_cast<size_t>(x0) * channels;
+  for (int color = 0; color < 3; ++color) {
+    const float left = level_of<channels>(pixel, color), lower = level_of<channels>(pixel + below, color);
+    const float upper = left + dx * (level_of<channels>(pixel + right, color) - left);
+    const float under = lower + dx * (level_of<channels>(pixel + below + right, color) - lower);
+    sums[color] += upper + dy * (under - upper);
+  }
 }
 
-int samples_for(double source_pixels, int target_pixels) {
-  return static_cast<int>(std::clamp(std::ceil(source_pixels / target_pixels - 1e-9), 1.0, double{max_samples}));
+template <int channels>
+void crop(const PictureView& picture, const Quad& quad, const Strip& strip, uint8_t* out, size_t row_stride_bytes) {
+  const SquareToQuad map(quad);
+  const size_t row_stride =
+      static_cast<size_t>(picture.row_stride_bytes != 0 ? picture.row_stride_bytes : picture.width * channels);
+  const int across = samples_for(line_width(quad), strip.whole_width);
+  const int down = samples_for(line_height(quad), strip.height);
+  const float share = 1.0f / static_cast<float>(across * down);
+  const double u_step = 1.0 / across / strip.whole_width, v_step = 1.0 / down / strip.height;
+  for (int y = 0; y < strip.height; ++y) {
+    uint8_t* target = out + static_cast<size_t>(y) * row_stride_bytes;
+    for (int x = strip.begin; x < strip.end; ++x) {
+      float sums[3] = {0, 0, 0};
+      for (int j = 0; j < down; ++j)
+        for (int i = 0; i < across; ++i)
+          add_sample<channels>(picture, row_stride, map((x * across + i + 0.5) * u_step, (y * down + j + 0.5) * v_step),
+                               sums);
+      for (const float level : sums) *target++ = static_cast<uint8_t>(std::clamp(level * share + 0.5f, 0.0f, 255.0f));
+    }
+  }
 }
 
 }  // namespace
 
 void crop_line(const PictureView& picture, const Quad& quad, const Strip& strip, uint8_t* out,
                size_t row_stride_bytes) {
-  const SquareToQuad map(quad);
-  const size_t row_stride =
-      static_cast<size_t>(picture.row_stride_bytes != 0 ? picture.row_stride_bytes : picture.width * picture.channels);
-  const int across = samples_for(line_width(quad), strip.whole_width);
-  const int down = samples_for(line_height(quad), strip.height);
-  const float share = 1.0f / static_cast<float>(across * down);
-  for (int y = 0; y < strip.height; ++y) {
-    uint8_t* target = out + static_cast<size_t>(y) * row_stride_bytes;
-    for (int x = strip.begin; x < strip.end; ++x) {
-      Color sum;
-      for (int j = 0; j < down; ++j)
-        for (int i = 0; i < across; ++i)
-          add_sample(picture, row_stride,
-                     map((x + (i + 0.5) / across) / strip.whole_width, (y + (j + 0.5) / down) / strip.height), sum);
-      for (const float level : {sum.red, sum.green, sum.blue})
-        *target++ = static_cast<uint8_t>(std::clamp(level * share + 0.5f, 0.0f, 255.0f));
-    }
-  }
+  const auto run = picture.channels == 1 ? crop<1> : picture.channels == 3 ? crop<3> : crop<4>;
+  run(picture, quad, strip, out, row_stride_bytes);
 }
 
 }  // namespace mm::vision
