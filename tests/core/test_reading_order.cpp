@@ -71,6 +71,15 @@ void test_columns() {
   check_order(page, angles);
 }
 
+void test_a_stamp_does_not_turn_the_page() {
+  std::vector<Quad> page;
+  for (int row = 0; row < 10; ++row)
+    for (const double x : {0.0, 320.0, 1500.0}) page.push_back(line(x, row * 24, x > 1000 ? 60 : 300));
+  const std::vector<Quad> stamp = turned({line(-400, -200, 700)}, 20);  // below everything
+  page.push_back(stamp[0]);
+  check_order(page, angles);
+}
+
 void test_tables_are_read_by_rows() {
   std::vector<Quad> page;
   for (int row = 0; row < 12; ++row) {
@@ -87,6 +96,7 @@ void test_tables_are_read_by_rows() {
 int main() {
   test_rows();
   test_columns();
+  test_a_stamp_does_not_turn_the_page();
   test_tables_are_read_by_rows();
   return mm::test::finish("reading_order");
 }

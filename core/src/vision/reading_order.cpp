@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 namespace mm::vision {
 
@@ -27,21 +28,46 @@ struct Interval {
   double begin, end;
 };
 
-// The direction of most of the text. Lines vote with their length for twice their angle, so that lines at right angles
+Point along(const Quad& line) { return line[1] - line[0] + line[2] - line[3]; }
+
+// The mean direction of the text. Lines vote with their length for twice their angle, so that lines at right angles
 // cancel out instead of pulling the page to a slant.
-Point page_direction(const std::vector<Quad>& lines) {
+Point mean_direction(const std::vector<Quad>& lines) {
   Point doubled, total;
   for (const Quad& line : lines) {
-    const Point along = line[1] - line[0] + line[2] - line[3];
-    const double length = std::hypot(along.x, along.y);
+    const Point vote = along(line);
+    const double length = std::hypot(vote.x, vote.y);
     if (!(length > 0)) continue;
-    doubled = doubled + Point{along.x * along.x - along.y * along.y, 2 * along.x * along.y} * (1 / length);
-    total = total + along;
+    doubled = doubled + Point{vote.x * vote.x - vote.y * vote.y, 2 * vote.x * vote.y} * (1 / length);
+    total = total + vote;
   }
   if (doubled.x == 0 && doubled.y == 0) return {1, 0};
   const double angle = std::atan2(doubled.y, doubled.x) / 2;
   const Point axis = {std::cos(angle), std::sin(angle)};
   return dot(axis, total) < 0 ? axis * -1 : axis;
+}
+
+// The direction of most of the text: of the lines within 45 degrees of the mean, the median by length. A slanted stamp
+// would pull the mean, and a degree is half a line at the other end of a row.
+Point page_direction(const std::vector<Quad>& lines) {
+  const Point mean = mean_direction(lines);
+  std::vector<std::pair<double, double>> votes;  // slope to the mean, length
+  double total = 0;
+  for (const Quad& line : lines) {
+    const double forward = std::abs(dot(along(line), mean)), aside = cross(mean, along(line));
+    if (!(forward > std::abs(aside))) continue;
+    votes.emplace_back(dot(along(line), mean) < 0 ? -aside / forward : aside / forward, forward);
+    total += forward;
+  }
+  std::sort(votes.begin(), votes.end());
+  double passed = 0;
+  for (const auto& [slope, length] : votes) {
+    passed += length;
+    if (passed < total / 2) continue;
+    const Point axis = mean + Point{-mean.y, mean.x} * slope;
+    return axis * (1 / std::hypot(axis.x, axis.y));
+  }
+  return mean;
 }
 
 Boxes upright(const std::vector<Quad>& lines) {
