@@ -315,6 +315,24 @@ nb::object crop_line(const PixelArray& pixels, const std::vector<double>& corner
   return to_numpy({out.data(), DType::u8, Shape::of(height, width, 3)});
 }
 
+nb::list find_text_boxes(const nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>& map,
+                         float threshold, float box_threshold, float unclip_ratio, int max_boxes) {
+  if (map.shape(0) > 65536 || map.shape(1) > 65536)
+    raise(mm::base::invalid_input("a map with a side above 65536, expected 1 to 65536"));
+  Result<mm::vision::TextBoxes> found = [&] {
+    nb::gil_scoped_release release;
+    return mm::vision::find_text_boxes({map.data(), static_cast<int>(map.shape(0)), static_cast<int>(map.shape(1))},
+                                       {threshold, box_threshold, unclip_ratio, max_boxes});
+  }();
+  nb::list boxes;
+  for (const mm::vision::TextBox& box : take(std::move(found)).boxes) {
+    nb::list corners;
+    for (const mm::vision::Point& corner : box.quad) corners.append(nb::make_tuple(corner.x, corner.y));
+    boxes.append(nb::make_tuple(nb::tuple(corners), box.score));
+  }
+  return boxes;
+}
+
 nb::object resize(const PixelArray& pixels, int out_height, int out_width) {
   const mm::vision::PictureView picture = picture_from(pixels);
   std::vector<uint8_t> out;
@@ -362,6 +380,11 @@ NB_MODULE(native, module) {
       "Names of the operations that programs may use.");
   module.def("resize", &resize, "pixels"_a, "out_height"_a, "out_width"_a,
              "Antialiased bilinear resize to RGB, as the model sees a picture.");
+  const mm::tasks::TextSettings text_defaults;
+  module.def("find_text_boxes", &find_text_boxes, "probabilities"_a, nb::kw_only(),
+             "threshold"_a = text_defaults.boxes.threshold, "box_threshold"_a = text_defaults.boxes.box_threshold,
+             "unclip_ratio"_a = text_defaults.boxes.unclip_ratio, "max_boxes"_a = text_defaults.boxes.max_boxes,
+             "Corners and score of each box in a map of probabilities.");
   module.def("crop_line", &crop_line, "pixels"_a, "corners"_a, "height"_a, "width"_a,
              "A quadrilateral straightened to RGB, as the recognizer sees a line.");
 
@@ -406,7 +429,6 @@ NB_MODULE(native, module) {
           },
           "tokens"_a);
 
-  const mm::tasks::TextSettings text_defaults;
   nb::class_<PySession>(module, "Session")
       .def(nb::init<const PyEngine&, int>(), "engine"_a, "threads"_a = 0)
       .def_prop_ro("threads", [](const PySession& self) { return self.session->threads(); })
