@@ -14,11 +14,33 @@ class CaptionRecord(TypedDict):
     finish_reason: str
     timings: dict[str, float]
 
+class TextLineRecord(TypedDict):
+    text: str
+    box: tuple[tuple[float, float], tuple[float, float], tuple[float, float], tuple[float, float]]
+    confidence: float
+    character_confidences: list[float]
+
+class TextRecord(TypedDict):
+    lines: list[TextLineRecord]
+    dropped_boxes: int
+    timings: dict[str, float]
+
 def isa() -> str: ...
 def isa_error() -> str | None: ...
 def instruction_sets() -> list[tuple[str, bool]]: ...
 def operations() -> list[str]: ...
 def resize(pixels: npt.NDArray[np.uint8], out_height: int, out_width: int) -> npt.NDArray[np.uint8]: ...
+def find_text_boxes(
+    probabilities: npt.NDArray[np.float32],
+    *,
+    threshold: float = 0.2,
+    box_threshold: float = 0.4,
+    unclip_ratio: float = 1.4,
+    max_boxes: int = 3000,
+) -> list[tuple[tuple[tuple[float, float], ...], float]]: ...
+def crop_line(
+    pixels: npt.NDArray[np.uint8], corners: Sequence[float], height: int, width: int
+) -> npt.NDArray[np.uint8]: ...
 
 class Engine:
     def __init__(self, path: str) -> None: ...
@@ -58,3 +80,17 @@ class Session:
         deadline_seconds: float = 0.0,
         on_token: Callable[[int, str, float], bool] | None = None,
     ) -> CaptionRecord: ...
+    def read_text(
+        self,
+        pixels: npt.NDArray[np.uint8],
+        *,
+        max_side: int = 960,
+        threshold: float = 0.2,
+        box_threshold: float = 0.4,
+        unclip_ratio: float = 1.4,
+        max_boxes: int = 3000,
+        min_confidence: float = 0.5,
+        batch_lines: int = 8,
+        deadline_seconds: float = 0.0,
+        on_progress: Callable[[int, int], bool] | None = None,
+    ) -> TextRecord: ...

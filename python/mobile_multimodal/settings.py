@@ -114,6 +114,54 @@ class GenerationSettings:
         return self.temperature > 0 or bool(self.stop)
 
 
+class OcrOptions(TypedDict, total=False):
+    """The keywords of `extract_text`; see OcrSettings."""
+
+    max_side: int
+    threshold: float
+    box_threshold: float
+    unclip_ratio: float
+    max_boxes: int
+    min_confidence: float
+    batch_lines: int
+    deadline_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class OcrSettings:
+    """How text is looked for and read. The defaults are the values that tinyocr 0.1.0 runs PP-OCRv6 tiny with.
+
+    max_side          the picture's longer side is scaled down to this for finding text; up to 4096 for small print.
+                      A picture more than twice as long as wide is looked at in pieces instead.
+    threshold         a pixel is text when its probability is above; lower finds fainter text
+    box_threshold     a box is read when the mean probability inside is at least this
+    unclip_ratio      boxes grow by area * ratio / perimeter on every side
+    max_boxes         of more boxes, the likeliest are read
+    min_confidence    lines below are left out
+    batch_lines       lines recognized together; more needs more memory
+    deadline_seconds  DeadlineExceededError after this long; 0 is no deadline
+    """
+
+    max_side: int = 960
+    threshold: float = 0.2
+    box_threshold: float = 0.4
+    unclip_ratio: float = 1.4
+    max_boxes: int = 3000
+    min_confidence: float = 0.5
+    batch_lines: int = 8
+    deadline_seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_integer("max_side", self.max_side, 32, 4096)
+        check_number("threshold", self.threshold, 0.01, 0.99)
+        check_number("box_threshold", self.box_threshold, 0.01, 0.99)
+        check_number("unclip_ratio", self.unclip_ratio, 0.0, 10.0)
+        check_integer("max_boxes", self.max_boxes, 1, 100_000)
+        check_number("min_confidence", self.min_confidence, 0.0, 1.0)
+        check_integer("batch_lines", self.batch_lines, 1, 64)
+        check_number("deadline_seconds", self.deadline_seconds, 0.0, MAX_DEADLINE_SECONDS)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Profile:
     """A named operating point: what a model uses where the caller did not choose.

@@ -125,6 +125,10 @@ static void test_captions(const char* model) {
   for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; ++i)
     CHECK(mm_caption_picture(other, &wrong[i], NULL, &refused) == MM_INVALID_INPUT);
   CHECK(mm_caption_picture(other, NULL, NULL, &refused) == MM_INVALID_INPUT);
+  mm_text* text = (mm_text*)1; /* a model file that only captions */
+  CHECK(mm_read_text(other, &picture, NULL, &text) == MM_NOT_FOUND);
+  CHECK(text == NULL);
+  CHECK(strstr(mm_last_error(), "`detect_text`") != NULL && strlen(mm_last_hint()) > 0);
   mm_session_close(other);
   mm_engine_close(engine);
   mm_session_close(session);

@@ -1,4 +1,5 @@
-/* The C door to the core: open a model file, make sessions, caption pictures. C99; nothing throws, prints or aborts.
+/* The C door to the core: open a model file, make sessions, caption pictures, read their text. C99; nothing throws,
+ * prints or aborts.
  *
  * Ownership: what an `mm_..._open`, `mm_..._create` or task call hands out belongs to the caller, who gives it back
  * with the matching `mm_..._close` or `mm_..._free` (NULL is fine). Strings and arrays read from an object live as long
@@ -37,6 +38,7 @@ typedef enum mm_status {
 typedef struct mm_engine mm_engine;
 typedef struct mm_session mm_session;
 typedef struct mm_caption mm_caption;
+typedef struct mm_text mm_text;
 
 MM_API const char* mm_version(void);
 /* The instruction set in use: "reference", "avx2", "avx_vnni", "avx512_vnni" or "neon_dotprod". */
@@ -98,6 +100,42 @@ MM_API const float* mm_caption_token_probabilities(const mm_caption* caption);
 /* Geometric mean of the token probabilities, the end token counted: 0 to 1. */
 MM_API float mm_caption_confidence(const mm_caption* caption);
 MM_API double mm_caption_milliseconds(const mm_caption* caption);
+
+/* Called between batches of lines with how many of all pieces of lines are read. 0 cancels: MM_CANCELLED. */
+typedef int32_t (*mm_progress_callback)(void* context, size_t done, size_t total);
+
+typedef struct mm_text_options {
+  int32_t max_side;                 /* the longer side of what detection sees, 32 to 4096 */
+  float threshold;                  /* above it a pixel is text; between 0 and 1 */
+  float box_threshold;              /* boxes of a lower mean are dropped; between 0 and 1 */
+  float unclip_ratio;               /* boxes grow by area * ratio / perimeter; 0 to 10 */
+  int32_t max_boxes;                /* the likeliest are read; 1 to 100000 */
+  float min_confidence;             /* lines below are left out; 0 to 1 */
+  int32_t batch_lines;              /* lines recognized together, 1 to 64 */
+  double deadline_seconds;          /* 0: none */
+  mm_progress_callback on_progress; /* may be NULL */
+  void* on_progress_context;
+} mm_text_options;
+
+MM_API mm_status mm_text_options_init(mm_text_options* options);
+/* `options` may be NULL: the defaults. MM_NOT_FOUND names the program that the model file lacks. */
+MM_API mm_status mm_read_text(mm_session* session, const mm_picture* picture, const mm_text_options* options,
+                              mm_text** text);
+MM_API void mm_text_free(mm_text* text);
+
+/* All lines in reading order, with a newline between them: UTF-8, NUL-terminated. Strings and arrays live as long as
+ * `text`. */
+MM_API const char* mm_text_string(const mm_text* text);
+MM_API size_t mm_text_line_count(const mm_text* text);
+/* What follows takes 0 to mm_text_line_count - 1 for `line`; beyond, it gives NULL or 0. */
+MM_API const char* mm_text_line(const mm_text* text, size_t line);
+/* x and y of four corners in pixels of the picture, clockwise from the upper left of the line as it is read. */
+MM_API const float* mm_text_line_box(const mm_text* text, size_t line);
+/* Mean of the characters' probabilities: 0 to 1. */
+MM_API float mm_text_line_confidence(const mm_text* text, size_t line);
+/* Boxes beyond max_boxes, which were not read. */
+MM_API size_t mm_text_dropped_boxes(const mm_text* text);
+MM_API double mm_text_milliseconds(const mm_text* text);
 
 #ifdef __cplusplus
 }

@@ -1,10 +1,12 @@
 // The C functions: each one is a thin, exception-free shell over the C++ tasks.
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <new>
 
 #include "mobile_multimodal/mobile_multimodal.h"
 #include "tasks/captioning.h"
+#include "tasks/text_reading.h"
 
 struct mm_engine {
   std::shared_ptr<const mm::tasks::Engine> engine;
@@ -14,6 +16,11 @@ struct mm_session {
 };
 struct mm_caption {
   mm::tasks::Caption caption;
+};
+struct mm_text {
+  mm::tasks::ReadText read;
+  std::string whole;
+  std::vector<std::array<float, 8>> boxes;
 };
 
 namespace {
@@ -50,6 +57,36 @@ mm_status hand_out_engine(mm::base::Result<std::shared_ptr<const mm::tasks::Engi
   if (!opened.is_ok()) return report(opened.status());
   *engine = new mm_engine{std::move(opened.value())};
   return MM_OK;
+}
+
+mm::vision::PictureView view_of(const mm_picture& picture) {
+  return {picture.pixels, picture.height, picture.width, picture.channels, picture.row_stride_bytes};
+}
+
+mm::tasks::TextSettings settings_from(const mm_text_options& options) {
+  mm::tasks::TextSettings settings;
+  settings.max_side = options.max_side;
+  settings.boxes = {options.threshold, options.box_threshold, options.unclip_ratio, options.max_boxes};
+  settings.min_confidence = options.min_confidence;
+  settings.batch_lines = options.batch_lines;
+  settings.deadline_seconds = options.deadline_seconds;
+  return settings;
+}
+
+mm_text* new_text(mm::tasks::ReadText read) {
+  auto text = std::make_unique<mm_text>();
+  text->read = std::move(read);
+  for (const mm::tasks::TextLine& line : text->read.lines) {
+    if (!text->boxes.empty()) text->whole += '\n';
+    text->whole += line.text;
+    std::array<float, 8> box;
+    for (size_t i = 0; i < 4; ++i) {
+      box[2 * i] = static_cast<float>(line.box[i].x);
+      box[2 * i + 1] = static_cast<float>(line.box[i].y);
+    }
+    text->boxes.push_back(box);
+  }
+  return text.release();
 }
 
 }  // namespace
@@ -136,10 +173,7 @@ mm_status mm_caption_picture(mm_session* session, const mm_picture* picture, con
           return options->on_piece(options->on_piece_context, piece.data(), piece.size(), probability) != 0;
         };
     }
-    auto made = mm::tasks::caption(
-        *session->session,
-        {picture->pixels, picture->height, picture->width, picture->channels, picture->row_stride_bytes}, settings,
-        on_piece);
+    auto made = mm::tasks::caption(*session->session, view_of(*picture), settings, on_piece);
     if (!made.is_ok()) return report(made.status());
     *caption = new mm_caption{std::move(made.value())};
     return MM_OK;
@@ -161,5 +195,61 @@ float mm_caption_confidence(const mm_caption* caption) {
              : std::exp(generated.log_probability / static_cast<float>(generated.probabilities.size()));
 }
 double mm_caption_milliseconds(const mm_caption* caption) { return caption->caption.timings.total; }
+
+mm_status mm_text_options_init(mm_text_options* options) {
+  return guarded([&] {
+    if (options == nullptr) return missing("options");
+    const mm::tasks::TextSettings defaults;
+    *options = {defaults.max_side,
+                defaults.boxes.threshold,
+                defaults.boxes.box_threshold,
+                defaults.boxes.unclip_ratio,
+                defaults.boxes.max_boxes,
+                defaults.min_confidence,
+                defaults.batch_lines,
+                defaults.deadline_seconds,
+                nullptr,
+                nullptr};
+    return MM_OK;
+  });
+}
+
+mm_status mm_read_text(mm_session* session, const mm_picture* picture, const mm_text_options* options, mm_text** text) {
+  return guarded([&] {
+    if (text == nullptr) return missing("text");
+    *text = nullptr;
+    if (session == nullptr) return missing("session");
+    if (picture == nullptr) return missing("picture");
+    mm::tasks::TextSettings settings;
+    mm::tasks::ProgressCallback on_progress;
+    if (options != nullptr) {
+      settings = settings_from(*options);
+      if (options->on_progress != nullptr)
+        on_progress = [options](size_t done, size_t total) {
+          return options->on_progress(options->on_progress_context, done, total) != 0;
+        };
+    }
+    auto read = mm::tasks::read_text(*session->session, view_of(*picture), settings, on_progress);
+    if (!read.is_ok()) return report(read.status());
+    *text = new_text(std::move(read.value()));
+    return MM_OK;
+  });
+}
+
+void mm_text_free(mm_text* text) { delete text; }
+
+const char* mm_text_string(const mm_text* text) { return text->whole.c_str(); }
+size_t mm_text_line_count(const mm_text* text) { return text->boxes.size(); }
+const char* mm_text_line(const mm_text* text, size_t line) {
+  return line < text->boxes.size() ? text->read.lines[line].text.c_str() : nullptr;
+}
+const float* mm_text_line_box(const mm_text* text, size_t line) {
+  return line < text->boxes.size() ? text->boxes[line].data() : nullptr;
+}
+float mm_text_line_confidence(const mm_text* text, size_t line) {
+  return line < text->boxes.size() ? text->read.lines[line].confidence : 0.0f;
+}
+size_t mm_text_dropped_boxes(const mm_text* text) { return text->read.dropped_boxes; }
+double mm_text_milliseconds(const mm_text* text) { return text->read.timings.total; }
 
 }  // extern "C"

@@ -66,7 +66,22 @@ base::Result<std::shared_ptr<const Engine>> Engine::from_file(std::shared_ptr<co
   engine->can_caption_ = engine->image_size_ > 0 && engine->tokenizer_ != nullptr &&
                          engine->find_program("prefill") != nullptr && engine->find_program("decode") != nullptr;
   if (engine->can_caption_) MM_RETURN_IF_ERROR(engine->read_caption_settings());
+  MM_RETURN_IF_ERROR(engine->read_text_settings());
   return std::shared_ptr<const Engine>(std::move(engine));
+}
+
+base::Status Engine::read_text_settings() {
+  if (file_->find("mm.ocr.characters") != nullptr) {
+    MM_ASSIGN_OR_RETURN(characters_, file_->strings("mm.ocr.characters"));
+    if (characters_.empty() || characters_.size() > 65536)
+      return base::model_format("`mm.ocr.characters` has " + std::to_string(characters_.size()) +
+                                " entries, expected 1 to 65536");
+  }
+  if (file_->find("mm.ocr.line_width") != nullptr) {
+    MM_ASSIGN_OR_RETURN(const int64_t width, bounded(*file_, "mm.ocr.line_width", 1, 3200));
+    line_width_ = static_cast<int>(width);
+  }
+  return {};
 }
 
 base::Status Engine::read_caption_settings() {

@@ -31,10 +31,15 @@ class Engine {
   const TokenIds& caption_ids() const { return caption_ids_; }
   int caption_positions() const { return caption_positions_; }  // the most tokens a caption may have
 
+  // What recognize_text's classes mean: entry i is class i + 1 (0 is the blank). Empty: a file without a table.
+  const std::vector<std::string_view>& characters() const { return characters_; }
+  int line_width() const { return line_width_; }  // recognize_text's least columns; shorter lines are padded to it
+
  private:
   Engine() = default;
   static base::Result<std::shared_ptr<const Engine>> from_file(std::shared_ptr<const tensor::ModelFile> file);
   base::Status read_caption_settings();
+  base::Status read_text_settings();
 
   std::shared_ptr<const tensor::ModelFile> file_;
   std::vector<std::shared_ptr<const program::Program>> programs_;
@@ -45,6 +50,8 @@ class Engine {
   GenerationSettings caption_defaults_;
   TokenIds caption_ids_;
   int caption_positions_ = 0;
+  std::vector<std::string_view> characters_;  // point into the file
+  int line_width_ = 320;                      // what PP-OCR recognizers were trained on
 };
 
 }  // namespace mm::tasks

@@ -19,6 +19,7 @@ class Session {
   const Engine& engine() const { return *engine_; }
   program::Interpreter& interpreter() { return interpreter_; }
   int threads() const { return pool_->threads(); }
+  base::ThreadPool& pool() { return *pool_; }
 
   // Scales the picture to the encoder's square and runs `encode_image`. The result stays valid until the next call.
   struct EncodeTimes {

@@ -201,6 +201,25 @@ void sum_columns(const uint16_t* middle, const Filter& filter, uint8_t* out) {
 std::string size_text(int64_t height, int64_t width) { return std::to_string(height) + "x" + std::to_string(width); }
 
 Status check(const PictureView& picture, const CropBox* crop, int out_height, int out_width) {
+  MM_RETURN_IF_ERROR(check_picture(picture));
+  if (out_height < 1 || out_height > max_out_side || out_width < 1 || out_width > max_out_side) {
+    return invalid_input("the wanted size is " + size_text(out_height, out_width) + ", expected sides of 1 to " +
+                         std::to_string(max_out_side));
+  }
+  // Subtracted, not added: left + width could overflow.
+  if (crop != nullptr && (crop->left < 0 || crop->top < 0 || crop->width < 1 || crop->height < 1 ||
+                          crop->width > picture.width || crop->height > picture.height ||
+                          crop->left > picture.width - crop->width || crop->top > picture.height - crop->height)) {
+    return invalid_input("the crop of " + size_text(crop->height, crop->width) + " at row " +
+                         std::to_string(crop->top) + ", column " + std::to_string(crop->left) +
+                         " is not inside the picture of " + size_text(picture.height, picture.width));
+  }
+  return {};
+}
+
+}  // namespace
+
+Status check_picture(const PictureView& picture) {
   if (picture.pixels == nullptr) return invalid_input("the picture has no pixels (null), expected its first byte");
   if (picture.height < 1 || picture.height > max_side || picture.width < 1 || picture.width > max_side) {
     return invalid_input("the picture is " + size_text(picture.height, picture.width) + ", expected sides of 1 to " +
@@ -220,22 +239,8 @@ Status check(const PictureView& picture, const CropBox* crop, int out_height, in
     return invalid_input("the picture's rows are " + std::to_string(picture.row_stride_bytes) +
                          " bytes apart, expected at least " + std::to_string(picture.width * picture.channels));
   }
-  if (out_height < 1 || out_height > max_out_side || out_width < 1 || out_width > max_out_side) {
-    return invalid_input("the wanted size is " + size_text(out_height, out_width) + ", expected sides of 1 to " +
-                         std::to_string(max_out_side));
-  }
-  // Subtracted, not added: left + width could overflow.
-  if (crop != nullptr && (crop->left < 0 || crop->top < 0 || crop->width < 1 || crop->height < 1 ||
-                          crop->width > picture.width || crop->height > picture.height ||
-                          crop->left > picture.width - crop->width || crop->top > picture.height - crop->height)) {
-    return invalid_input("the crop of " + size_text(crop->height, crop->width) + " at row " +
-                         std::to_string(crop->top) + ", column " + std::to_string(crop->left) +
-                         " is not inside the picture of " + size_text(picture.height, picture.width));
-  }
   return {};
 }
-
-}  // namespace
 
 Status resize(const PictureView& picture, const CropBox* crop, int out_height, int out_width,
               std::vector<uint8_t>& out) {

@@ -26,6 +26,9 @@ struct CropBox {
   int height = 0;
 };
 
+// invalid_input names what is wrong with the picture.
+base::Status check_picture(const PictureView& picture);
+
 // Writes [out_height, out_width, 3] bytes; out sides 1..4096. A triangle filter as wide as the shrink factor
 // (antialiasing), bilinear interpolation when enlarging; within 1 level of Pillow, equal where nothing is resized.
 // invalid_input names what is wrong.

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
-from typing import Final, cast
+from typing import cast
 
 from mobile_multimodal.cli.picture_paths import expand_picture_paths
 from mobile_multimodal.cli.progress import ProgressBar
-from mobile_multimodal.errors import InvalidInputError, MobileMultiModalError, exit_code_of
+from mobile_multimodal.cli.report import Report
+from mobile_multimodal.errors import InvalidInputError, MobileMultiModalError
 from mobile_multimodal.model.hub import DEFAULT_MODEL
 from mobile_multimodal.settings import PROFILES, GenerationOptions, GenerationSettings, settings_from
-from mobile_multimodal.tasks.caption import Caption
 from mobile_multimodal.tasks.multimodal_llm import MobileMultiModalLLM
-
-EXIT_SOME_FAILED: Final = 1
 
 
 def add_caption_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +47,7 @@ def run_caption(arguments: argparse.Namespace) -> int:
             f"option --beams is {arguments.beams}, expected 1 with --stream", "drop --stream for beam search"
         )
     entries = expand_picture_paths(arguments.paths)
-    report = _Report(as_json=arguments.json, shows_paths=len(entries) > 1)
+    report = Report(as_json=arguments.json, pictures=len(entries))
     with (
         MobileMultiModalLLM.from_pretrained(
             arguments.model, threads=arguments.threads, profile=arguments.profile
@@ -75,9 +71,7 @@ def run_caption(arguments: argparse.Namespace) -> int:
                 on_result=lambda index, result: report.result(paths[index], result),
                 **options,
             )
-    if report.first_error is None:
-        return 0
-    return exit_code_of(report.first_error) if len(entries) == 1 else EXIT_SOME_FAILED
+    return report.exit_code()
 
 
 def _generation_options(arguments: argparse.Namespace) -> GenerationOptions:
@@ -94,7 +88,7 @@ def _generation_options(arguments: argparse.Namespace) -> GenerationOptions:
     return cast(GenerationOptions, {name: value for name, value in values.items() if value is not None})
 
 
-def _stream(model: MobileMultiModalLLM, path: str, options: GenerationOptions, report: _Report) -> None:
+def _stream(model: MobileMultiModalLLM, path: str, options: GenerationOptions, report: Report) -> None:
     try:
         with model.stream_caption(path, **options) as stream:
             report.begin_stream(path)
@@ -104,46 +98,3 @@ def _stream(model: MobileMultiModalLLM, path: str, options: GenerationOptions, r
             report.advance()
     except MobileMultiModalError as error:
         report.failure(path, error)
-
-
-class _Report:
-    """Writes captions and failures as they come, around the progress bar."""
-
-    def __init__(self, *, as_json: bool, shows_paths: bool) -> None:
-        self.progress: ProgressBar | None = None
-        self.first_error: MobileMultiModalError | None = None
-        self._as_json = as_json
-        self._shows_paths = shows_paths
-
-    def result(self, path: str, result: Caption | MobileMultiModalError) -> None:
-        if isinstance(result, MobileMultiModalError):
-            self.failure(path, result)
-            return
-        self._clear_progress()
-        if self._as_json:
-            print(json.dumps({"path": path, **result.to_dict()}, ensure_ascii=False), flush=True)
-        else:
-            print(f"{path}: {result}" if self._shows_paths else str(result), flush=True)
-        self.advance()
-
-    def failure(self, path: str, error: MobileMultiModalError) -> None:
-        self.first_error = self.first_error or error
-        self._clear_progress()
-        if self._as_json:
-            record = {"type": type(error).__name__, "message": error.message, "hint": error.hint}
-            print(json.dumps({"path": path, "error": record}, ensure_ascii=False), flush=True)
-        print(f"mobile-mm: {error}", file=sys.stderr, flush=True)
-        self.advance()
-
-    def begin_stream(self, path: str) -> None:
-        self._clear_progress()
-        if self._shows_paths:
-            print(f"{path}: ", end="", flush=True)
-
-    def advance(self) -> None:
-        if self.progress is not None:
-            self.progress.advance()
-
-    def _clear_progress(self) -> None:
-        if self.progress is not None:
-            self.progress.clear()

@@ -1,4 +1,4 @@
-"""Offers a model file as one object: captions now, from any number of threads."""
+"""Offers a model file as one object: captions and text, from any number of threads."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, overload
@@ -28,12 +29,15 @@ from mobile_multimodal.settings import (
     MAX_THREADS,
     GenerationOptions,
     GenerationSettings,
+    OcrOptions,
+    OcrSettings,
     Profile,
     check_integer,
     profile_named,
     settings_from,
 )
 from mobile_multimodal.tasks.caption import Caption, CaptionStream, TokenCallback, caption_from_record
+from mobile_multimodal.tasks.ocr import OCR_PROGRAMS, OcrResult, ocr_result_from_record
 from mobile_multimodal.tasks.performance import PerformanceCounter, PerformanceMetrics
 
 if TYPE_CHECKING:
@@ -42,6 +46,7 @@ if TYPE_CHECKING:
     from mobile_multimodal.native import Engine, Session
 
 ResultCallback = Callable[[int, "Caption | MobileMultiModalError"], None]
+ProgressCallback = Callable[[int, int], "bool | None"]
 
 _MODEL_OPTIONS: Final = ("threads", "profile", "verify")
 _PICTURES_AHEAD: Final = 2  # decoded while the core works on the one before; each may hold 256 MiB
@@ -227,6 +232,27 @@ class MobileMultiModalLLM:
             results.append(result)
         return results
 
+    def extract_text(
+        self,
+        image: ImageSource,
+        *,
+        on_progress: ProgressCallback | None = None,
+        **options: Unpack[OcrOptions],
+    ) -> OcrResult:
+        """The text in a picture: lines in reading order, each with its box and confidence.
+
+        image        a path, the bytes of a picture file, a PIL picture, or a uint8 array [h, w], [h, w, 1 | 3 | 4]
+        on_progress  called with how many of all pieces of lines are read; returning False cancels
+        options      max_side, threshold, box_threshold, unclip_ratio, max_boxes, min_confidence, batch_lines,
+                     deadline_seconds: see OcrSettings
+        Raises UnsupportedError (the model file cannot read text), InvalidImageError, NotFoundError, InvalidInputError,
+        DeadlineExceededError, OperationCancelledError.
+        """
+        settings = settings_from(OcrSettings, options)
+        with self._counter.call():
+            self._open_ocr_session()  # a file that cannot read is refused before a picture is decoded
+            return self._read_text(load_image(image), settings, on_progress)
+
     def get_health_status(self, *, verify: bool = False) -> HealthStatus:
         """What is loaded and whether it can answer; with `verify`, the weights are compared with their SHA-256."""
         engine = self._engine
@@ -295,7 +321,7 @@ class MobileMultiModalLLM:
     def _load(self, image: ImageSource) -> Pixels:
         return load_image(image, model_side=self._model_side)
 
-    def _open_session(self) -> Session:
+    def _live_session(self) -> Session:
         if self._process != os.getpid():
             raise UnsupportedError(
                 f"the model was loaded in process {self._process} and is used in its fork {os.getpid()}, "
@@ -304,18 +330,30 @@ class MobileMultiModalLLM:
             )
         if self._session is None:
             raise InvalidInputError("the model is closed", "load it again with from_pretrained")
+        return self._session
+
+    def _open_session(self) -> Session:
+        session = self._live_session()
         if not self._can_caption:
             raise UnsupportedError(
                 f"model file {self._identity['path']!r} cannot caption: its programs are {', '.join(self._programs)}",
                 f"load another, for example {DEFAULT_MODEL!r}",
             )
-        return self._session
+        return session
 
-    def _generate(self, pixels: Pixels, settings: GenerationSettings, on_token: TokenCallback | None) -> Caption:
-        num_beams = settings.num_beams
-        if num_beams is None:
-            num_beams = 1 if settings.needs_one_beam else self._profile.num_beams
-        deadline = settings.deadline_seconds
+    def _open_ocr_session(self) -> Session:
+        session = self._live_session()
+        missing = [name for name in OCR_PROGRAMS if name not in self._programs]
+        if missing:
+            raise UnsupportedError(
+                f"model file {self._identity['path']!r} cannot read text: it has no program {' and no '.join(missing)}",
+                f"load a model file with the programs {' and '.join(OCR_PROGRAMS)}",
+            )
+        return session
+
+    @contextmanager
+    def _turn(self, deadline: float) -> Iterator[float]:
+        """Waits for the model's threads; yields what is left of the deadline, in seconds (0: there is none)."""
         start = time.monotonic()
         if not self._lock.acquire(timeout=deadline if deadline > 0 else -1):
             raise DeadlineExceededError(
@@ -323,8 +361,25 @@ class MobileMultiModalLLM:
                 "allow more time, or load the model more than once",
             )
         try:
-            session = self._open_session()
-            record = session.caption(
+            yield max(deadline - (time.monotonic() - start), 1e-9) if deadline > 0 else 0.0
+        finally:
+            self._lock.release()
+
+    def _read_text(self, pixels: Pixels, settings: OcrSettings, on_progress: ProgressCallback | None) -> OcrResult:
+        with self._turn(settings.deadline_seconds) as deadline_seconds:
+            record = self._open_ocr_session().read_text(
+                pixels,
+                **(asdict(settings) | {"deadline_seconds": deadline_seconds}),
+                on_progress=None if on_progress is None else lambda done, total: on_progress(done, total) is not False,
+            )
+        return ocr_result_from_record(record)
+
+    def _generate(self, pixels: Pixels, settings: GenerationSettings, on_token: TokenCallback | None) -> Caption:
+        num_beams = settings.num_beams
+        if num_beams is None:
+            num_beams = 1 if settings.needs_one_beam else self._profile.num_beams
+        with self._turn(settings.deadline_seconds) as deadline_seconds:
+            record = self._open_session().caption(
                 pixels,
                 num_beams=num_beams,
                 max_new_tokens=settings.max_new_tokens,
@@ -333,11 +388,9 @@ class MobileMultiModalLLM:
                 top_p=settings.top_p,
                 seed=settings.seed,
                 stop=list(settings.stop),
-                deadline_seconds=max(deadline - (time.monotonic() - start), 1e-9) if deadline > 0 else 0.0,
+                deadline_seconds=deadline_seconds,
                 on_token=on_token,
             )
-        finally:
-            self._lock.release()
         return caption_from_record(record)
 
 
