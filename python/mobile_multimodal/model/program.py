@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from mobile_multimodal.errors import ModelFormatError
 
 NO_SLOT = 0xFFFFFFFF
-ACTIVATIONS = ("none", "relu", "relu6", "silu", "gelu", "sigmoid", "hard_swish", "tanh")
+ACTIVATIONS = ("none", "relu", "relu6", "silu", "gelu", "sigmoid", "hard_swish", "tanh", "hard_sigmoid")
 INPUT_TYPES = ("f32", "u8", "i32")
 
 
@@ -33,7 +33,9 @@ class Operation:
         return bool(self.attributes) and self.attributes[-1].endswith("...")
 
 
-_CONVOLUTION = ("stride_h", "stride_w", "pad_top", "pad_left", "pad_bottom", "pad_right", "activation")
+_WINDOW = ("stride_h", "stride_w", "pad_top", "pad_left", "pad_bottom", "pad_right")
+_CONVOLUTION = (*_WINDOW, "activation")
+_POOL = ("kernel_h", "kernel_w", *_WINDOW)
 _HEADS = ("heads", "kv_heads", "head_dim")
 
 OPERATIONS: dict[str, Operation] = {
@@ -58,7 +60,12 @@ OPERATIONS: dict[str, Operation] = {
     "embedding": Operation(("tokens", "packed", "scale"), ("bits", "n", "k", "zero2")),
     "embedding_f32": Operation(("tokens", "table")),
     "global_average_pool": Operation(("x",)),
+    "max_pool2d": Operation(("x",), _POOL),
+    "average_pool2d": Operation(("x",), _POOL),
     "reshape": Operation(("x",), ("dims...",)),
+    "concat": Operation(("a", "b", "c?", "d?", "e?", "f?", "g?", "h?")),
+    "upsample_nearest": Operation(("x", "residual?"), ("factor_h", "factor_w")),
+    "depth_to_space": Operation(("x",), ("block",)),
 }
 
 
