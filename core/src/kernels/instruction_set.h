@@ -18,6 +18,7 @@
   void conv2d_depthwise_f32_##isa(const ConvArgs&);                                                                  \
   void max_pool2d_f32_##isa(const ConvArgs&);                                                                        \
   void average_pool2d_f32_##isa(const ConvArgs&);                                                                    \
+  void copy_rows_f32_##isa(const float* x, int64_t x_step, float* y, int64_t y_step, int rows, int columns);         \
   void sum_rows_f32_##isa(const float* x, float* y, int rows, int columns);                                          \
   void attention_f32_##isa(const AttentionArgs&);                                                                    \
   void rms_norm_f32_##isa(const float* x, const float* weight, float* y, int rows, int columns, float epsilon);      \
@@ -46,6 +47,7 @@
    conv2d_depthwise_f32_##isa,             \
    max_pool2d_f32_##isa,                   \
    average_pool2d_f32_##isa,               \
+   copy_rows_f32_##isa,                    \
    sum_rows_f32_##isa,                     \
    attention_f32_##isa,                    \
    rms_norm_f32_##isa,                     \

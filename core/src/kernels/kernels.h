@@ -121,6 +121,8 @@ struct KernelTable {
   // the picture; what lies outside does not count.
   void (*max_pool2d_f32)(const ConvArgs&);
   void (*average_pool2d_f32)(const ConvArgs&);
+  // y[r * y_step + c] = x[r * x_step + c]; x_step 0 repeats one row.
+  void (*copy_rows_f32)(const float* x, int64_t x_step, float* y, int64_t y_step, int rows, int columns);
   void (*sum_rows_f32)(const float* x, float* y, int rows, int columns);  // y [columns] = the sum of the rows
   void (*attention_f32)(const AttentionArgs&);
   void (*rms_norm_f32)(const float* x, const float* weight, float* y, int rows, int columns, float epsilon);

@@ -204,6 +204,11 @@ void average_pool2d_f32(const ConvArgs& a) {
   }
 }
 
+void copy_rows_f32(const float* x, int64_t x_step, float* y, int64_t y_step, int rows, int columns) {
+  for (int64_t r = 0; r < rows; ++r)
+    for (int c = 0; c < columns; ++c) y[r * y_step + c] = x[r * x_step + c];
+}
+
 void sum_rows_f32(const float* x, float* y, int rows, int columns) {
   for (int c = 0; c < columns; ++c) {
     double total = 0;
@@ -297,10 +302,11 @@ void mul_f32(const float* a, const float* b, float* y, int64_t count, int64_t b_
 }
 
 const KernelTable table = {
-    "reference",    Isa::reference,     is_always_supported, linear<2>,       linear<4>,    linear<8>,
-    quantize_rows,  quantize_block,     linear_epilogue,     linear_f32,      conv2d_f32,   conv2d_depthwise_f32,
-    max_pool2d_f32, average_pool2d_f32, sum_rows_f32,        attention_f32,   rms_norm_f32, layer_norm_f32,
-    activation_f32, silu_mul_f32,       softmax_f32,         log_softmax_f32, add_f32,      mul_f32};
+    "reference",    Isa::reference,     is_always_supported, linear<2>,    linear<4>,       linear<8>,
+    quantize_rows,  quantize_block,     linear_epilogue,     linear_f32,   conv2d_f32,      conv2d_depthwise_f32,
+    max_pool2d_f32, average_pool2d_f32, copy_rows_f32,       sum_rows_f32, attention_f32,   rms_norm_f32,
+    layer_norm_f32, activation_f32,     silu_mul_f32,        softmax_f32,  log_softmax_f32, add_f32,
+    mul_f32};
 
 }  // namespace
 

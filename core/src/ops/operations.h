@@ -8,7 +8,9 @@ namespace mm::ops {
 extern const Op image_normalize_op;
 extern const Op conv2d_op;
 extern const Op conv2d_depthwise_op;
+extern const Op conv2d_packed_op;
 extern const Op linear_op;
+extern const Op linear_pair_op;
 extern const Op linear_f32_op;
 extern const Op add_op;
 extern const Op mul_op;

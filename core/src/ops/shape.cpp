@@ -71,8 +71,9 @@ base::Status run_concat(Context& context, const Attributes&, const Inputs& input
                   const size_t width = static_cast<size_t>(inputs[i]->shape.last());
                   const float* x = inputs[i]->as<const float>();
                   float* y = output.as<float>() + at;
-                  for (size_t row = begin; row < end; ++row)
-                    std::memcpy(y + row * columns, x + row * width, width * sizeof(float));
+                  context.kernels.copy_rows_f32(x + begin * width, static_cast<int64_t>(width), y + begin * columns,
+                                                static_cast<int64_t>(columns), static_cast<int>(end - begin),
+                                                static_cast<int>(width));
                   at += width;
                 }
               });
@@ -120,8 +121,7 @@ base::Status run_upsample_nearest(Context& context, const Attributes& attributes
           context.kernels.add_f32(residual + at, from, to, run, channels);
           continue;
         }
-        for (int i = 0; i < factor_w; ++i)
-          std::memcpy(to + i * channels, from, static_cast<size_t>(channels) * sizeof(float));
+        context.kernels.copy_rows_f32(from, 0, to, channels, factor_w, x.channels);
       }
     }
   });
@@ -160,9 +160,7 @@ base::Status run_depth_to_space(Context& context, const Attributes& attributes, 
       const float* from = inputs[0]->as<const float>() + static_cast<int64_t>(row) * row_size * block;
       for (int dy = 0; dy < block; ++dy) {
         float* to = output.as<float>() + (static_cast<int64_t>(row) * block + dy) * row_size;
-        for (int64_t column = 0; column < x.width; ++column)
-          std::memcpy(to + column * run, from + column * x.channels + dy * run,
-                      static_cast<size_t>(run) * sizeof(float));
+        context.kernels.copy_rows_f32(from + dy * run, x.channels, to, run, x.width, static_cast<int>(run));
       }
     }
   });
