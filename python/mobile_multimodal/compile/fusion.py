@@ -202,7 +202,7 @@ def _output_axis(node: Node) -> int:
 def _per_output(graph: Graph, node: Node, values: np.ndarray) -> np.ndarray | None:
     """One value for each output of a product, or None where it cannot take them."""
     can_take = node.operation in ("Conv", "ConvTranspose", "MatMul") and _has_constant_weight(graph, node)
-    if not can_take or node.attributes.get("group", 1) != 1 and node.operation == "ConvTranspose":
+    if not can_take or (node.attributes.get("group", 1) != 1 and node.operation == "ConvTranspose"):
         return None
     if "statistics" in node.attributes or (len(node.inputs) > 2 and node.inputs[2] not in graph.constants):
         return None

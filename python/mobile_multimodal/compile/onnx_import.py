@@ -18,6 +18,7 @@ from mobile_multimodal.compile.fusion import is_linear
 from mobile_multimodal.compile.onnx_graph import Graph, Node
 from mobile_multimodal.compile.onnx_importer import Importer, Quantizer
 from mobile_multimodal.compile.program import ProgramBuilder, Value
+from mobile_multimodal.compile.quantized_fusion import fuse_quantized, is_packed_convolution
 from mobile_multimodal.compile.weight_codes import symmetric_codes
 from mobile_multimodal.errors import InvalidInputError
 
@@ -36,6 +37,8 @@ def import_graph(
     quantize: Quantizer = symmetric_codes if weight_bits == 8 else _keep_float
     importer = Importer(graph, builder, section, quantize)
     importer.values.update(inputs)
+    if weight_bits == 8:
+        fuse_quantized(graph)
     for node in graph.nodes:
         lower = _LOWERINGS.get(node.operation)
         if lower is None:
@@ -59,6 +62,12 @@ def _lower_conv(self: Importer, node: Node) -> None:
         raise unsupported(node.name, "Conv", f"dilations {node.attributes['dilations']}", ["dilation 1"])
     if node.attributes.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID"):
         raise unsupported(node.name, "Conv", "auto_pad depends on the input size", ["explicit pads"])
+    first: Node | None = node.attributes.get("first")
+    if first is not None:
+        first_weight, first_bias = self.constant(first, 1), self.constant(first, 2)
+        assert first_weight is not None
+        self.linear_pair(node, first_weight[:, :, 0, 0], first_bias, weight[:, :, 0, 0], bias)
+        return
     if is_linear(self.graph, node):
         self.linear(node, weight[:, :, 0, 0], bias)
         return
@@ -71,6 +80,9 @@ def _lower_conv(self: Importer, node: Node) -> None:
         right,
         node.attributes.get("activation", 0),
     ]
+    if self.quantize is symmetric_codes and is_packed_convolution(self.graph, node):
+        self.packed_convolution(node, weight, bias, attributes)
+        return
     name = self.tensor_name(node)
     if groups == 1:
         operation, table = "conv2d", weight.transpose(2, 3, 1, 0)

@@ -13,7 +13,7 @@ from mobile_multimodal.compile.bias_correction import bias_shift, expected_outpu
 from mobile_multimodal.compile.errors import unsupported
 from mobile_multimodal.compile.onnx_graph import Graph, Node
 from mobile_multimodal.compile.program import ProgramBuilder, Value
-from mobile_multimodal.compile.weight_codes import QuantizedMatrix
+from mobile_multimodal.compile.weight_codes import QuantizedMatrix, symmetric_codes
 from mobile_multimodal.errors import InvalidInputError
 
 Quantizer = Callable[[NDArray[np.float32]], NDArray[np.float32] | QuantizedMatrix]
@@ -85,6 +85,49 @@ class Importer:
             bias=bias,
             residual=self.residual(node),
             activation=node.attributes.get("activation", 0),
+        )
+
+    def linear_pair(
+        self,
+        node: Node,
+        first_weight: NDArray[np.float32],
+        first_bias: NDArray[np.float32] | None,
+        second_weight: NDArray[np.float32],
+        second_bias: NDArray[np.float32] | None,
+    ) -> None:
+        """Two products over pixels; `node` is the second, its attribute `first` the first."""
+        first: Node = node.attributes["first"]
+        gate = node.attributes.get("gate")
+        self.values[node.outputs[0]] = pack.linear_pair(
+            self.builder,
+            (self.tensor_name(first), self.tensor_name(node)),
+            self.value(node.inputs[0]),
+            (symmetric_codes(first_weight), symmetric_codes(second_weight)),
+            (first_bias, second_bias),
+            (first.attributes.get("activation", 0), node.attributes.get("activation", 0)),
+            has_residual="residual" in node.attributes,
+            gate=None if gate is None else self.value(gate),
+        )
+
+    def packed_convolution(
+        self, node: Node, weight: NDArray[np.float32], bias: NDArray[np.float32] | None, window: list[int]
+    ) -> None:
+        """A dense convolution in 8 bits, of one picture or of several whose channels stand side by side."""
+        outputs, channels, kernel_h, kernel_w = weight.shape
+        rows = np.ascontiguousarray(weight.transpose(0, 2, 3, 1).reshape(outputs, -1))
+        matrix = symmetric_codes(rows)
+        sources = node.attributes.get("sources", [node.inputs[0]])
+        expected = self.means.get(sources[0]) if len(sources) == 1 else None
+        if expected is not None:
+            shift = bias_shift(rows, matrix, np.tile(expected, kernel_h * kernel_w))
+            bias = shift if bias is None else bias + shift
+        name = self.tensor_name(node)
+        packed, scale = pack.matrix_tensors(self.builder, name, matrix)
+        offset = None if bias is None else self.builder.tensor(f"{name}.bias", bias)
+        first, *more = (self.value(source) for source in sources)
+        attributes = [matrix.bits, outputs, matrix.zero2, kernel_h, kernel_w, *window]
+        self.values[node.outputs[0]] = self.builder.apply(
+            "conv2d_packed", [first, packed, scale, offset, *more], attributes
         )
 
     def follow_means(self, node: Node) -> None:

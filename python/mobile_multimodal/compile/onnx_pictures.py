@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
+from numpy.typing import NDArray
 
 from mobile_multimodal.compile.errors import unsupported
-from mobile_multimodal.compile.onnx_graph import Node
+from mobile_multimodal.compile.onnx_graph import Graph, Node
 from mobile_multimodal.compile.onnx_importer import Importer
 
 MAX_JOINED = 8
@@ -45,45 +44,76 @@ def lower_pool(self: Importer, node: Node) -> None:
 def lower_conv_transpose(self: Importer, node: Node) -> None:
     """Where windows do not overlap, each pixel gives a block of its own: a product over pixels, then blocks apart."""
     weight, bias = self.constant(node, 1), self.constant(node, 2)
-    if weight is None or weight.ndim != 4 or node.attributes.get("group", 1) != 1:
-        raise unsupported(node.name, node.operation, "groups, or not two-dimensional", ["group 1 over pictures"])
-    inputs, outputs, side, width = weight.shape
-    strides = list(node.attributes.get("strides", [1, 1]))
-    extra = [*node.attributes.get("pads", []), *node.attributes.get("output_padding", [])]
-    plain = not any(extra) and set(node.attributes.get("dilations", [1, 1])) == {1}
-    if strides != [side, width] or side != width or not plain or "output_shape" in node.attributes:
-        raise unsupported(
-            node.name, node.operation, f"kernel {side} x {width}, strides {strides}", ["stride = kernel, no pads"]
-        )
-    blocks = weight.transpose(2, 3, 1, 0).reshape(side * side * outputs, inputs)
-    self.linear(node, blocks, None if bias is None else np.tile(bias, side * side))
+    side = _block(self, node)
+    assert weight is not None
+    first = node.attributes.get("first")
+    if first is None:
+        self.linear(node, _block_rows(weight), None if bias is None else np.tile(bias, side * side))
+    else:
+        inner = _block(self, first)
+        inner_weight, inner_bias = self.constant(first, 1), self.constant(first, 2)
+        assert inner_weight is not None
+        inner_bias = None if inner_bias is None else np.tile(inner_bias, inner * inner)
+        bias = None if bias is None else np.tile(bias, (side * inner) ** 2)
+        self.linear_pair(node, _block_rows(inner_weight), inner_bias, _nested_rows(weight, inner), bias)
+        side *= inner
     product = self.values[node.outputs[0]]
     self.values[node.outputs[0]] = self.builder.apply("depth_to_space", [product], [side])
 
 
+def _block(self: Importer, node: Node) -> int:
+    """The side of the block that each pixel becomes."""
+    weight = self.constant(node, 1)
+    if weight is None or weight.ndim != 4 or node.attributes.get("group", 1) != 1:
+        raise unsupported(node.name, node.operation, "groups, or not two-dimensional", ["group 1 over pictures"])
+    side, width = weight.shape[2:]
+    strides = list(node.attributes.get("strides", [1, 1]))
+    extra = [*node.attributes.get("pads", []), *node.attributes.get("output_padding", [])]
+    plain = not any(extra) and set(node.attributes.get("dilations", [1, 1])) == {1}
+    if strides != [side, width] or side != width or not plain or "output_shape" in node.attributes:
+        text = f"kernel {side} x {width}, strides {strides}"
+        raise unsupported(node.name, node.operation, text, ["square kernels with stride = kernel, no pads"])
+    return int(side)
+
+
+def _block_rows(weight: NDArray[np.float32]) -> NDArray[np.float32]:
+    """[inputs, outputs, side, side] to rows [side * side * outputs, inputs]."""
+    return np.ascontiguousarray(weight.transpose(2, 3, 1, 0).reshape(-1, weight.shape[0]))
+
+
+def _nested_rows(weight: NDArray[np.float32], outer: int) -> NDArray[np.float32]:
+    """The same for each pixel of blocks of outer x outer pixels, in the order of one block of outer * side."""
+    inputs, outputs, side, _ = weight.shape
+    rows = np.zeros((outer, side, outer, side, outputs, outer, outer, inputs), dtype=np.float32)
+    for y, x in np.ndindex(outer, outer):
+        rows[y, :, x, :, :, y, x, :] = weight.transpose(2, 3, 1, 0)
+    return rows.reshape(-1, outer * outer * inputs)
+
+
 def lower_resize(self: Importer, node: Node) -> None:
-    """Nearest neighbour by whole factors."""
-    mode = node.attributes.get("mode", b"nearest")
+    factors = repeat_factors(self.graph, node)
+    if factors is None:
+        modes = ("mode", "coordinate_transformation_mode", "nearest_mode")
+        text = ", ".join(node.attributes[mode].decode() for mode in modes if mode in node.attributes)
+        known = ["nearest by constant whole factors of height and width: asymmetric with floor, half_pixel"]
+        raise unsupported(node.name, "Resize", text or "its attributes are missing", known)
+    operands = [self.value(node.inputs[0]), self.residual(node)]
+    self.values[node.outputs[0]] = self.builder.apply("upsample_nearest", operands, factors)
+
+
+def repeat_factors(graph: Graph, node: Node) -> tuple[int, int] | None:
+    """How often a Resize repeats each pixel downwards and across; None where it does something else."""
     place = node.attributes.get("coordinate_transformation_mode", b"half_pixel")
     rounding = node.attributes.get("nearest_mode", b"round_prefer_floor")
     # Both repeat each pixel f times: floor(i / f), and round(i / f + (1 / f - 1) / 2), which is no tie for a whole f.
     is_repeat = (place, rounding) == (b"asymmetric", b"floor")
     is_repeat = is_repeat or (place == b"half_pixel" and rounding.startswith(b"round"))
-    if mode != b"nearest" or not is_repeat:
-        text = f"mode {mode.decode()}, {place.decode()}, {rounding.decode()}"
-        raise unsupported(node.name, "Resize", text, ["nearest: asymmetric with floor, half_pixel"])
-    factors = _resize_factors(self, node)
-    if len(factors) != 4 or list(factors[:2]) != [1, 1] or any(f < 1 or f != int(f) for f in factors):
-        raise unsupported(node.name, "Resize", f"scales {factors}", ["whole factors of height and width"])
-    operands = [self.value(node.inputs[0]), self.residual(node)]
-    self.values[node.outputs[0]] = self.builder.apply("upsample_nearest", operands, [int(f) for f in factors[2:]])
-
-
-def _resize_factors(self: Importer, node: Node) -> Sequence[float]:
-    name = node.inputs[2] if len(node.inputs) > 2 else ""
-    if name not in self.graph.constants or not self.graph.constants[name].size:
-        raise unsupported(node.name, "Resize", "its scales are not constant", ["constant scales"])
-    return [float(factor) for factor in self.graph.constants[name].reshape(-1)]
+    scales = graph.constants.get(node.inputs[2]) if len(node.inputs) > 2 else None
+    if node.attributes.get("mode", b"nearest") != b"nearest" or not is_repeat or scales is None or scales.size != 4:
+        return None
+    count, channels, down, across = (float(scale) for scale in scales.reshape(-1))
+    is_whole = (count, channels) == (1, 1) and min(down, across) >= 1 and down % 1 == across % 1 == 0
+    return (int(down), int(across)) if is_whole else None
 
 
 def lower_concat(self: Importer, node: Node) -> None:
