@@ -57,7 +57,8 @@ def _name_erf_gelus(graph: Graph) -> None:
         plus_one = graph.only_reader(erf.outputs[0])
         if scaled is None or x is None or plus_one is None or _constant_beside(graph, plus_one, "Add") != 1.0:
             raise unsupported(erf.name, "Erf", "it is not part of GELU", ["0.5 * x * (1 + erf(x / sqrt(2)))"])
-        parts, factors, last = [scaled, erf, plus_one], [], plus_one
+        parts, last = [scaled, erf, plus_one], plus_one
+        factors: list[str | float | None] = []
         while len(factors) < 2:
             product = graph.only_reader(last.outputs[0])
             if product is None or product.operation != "Mul":
