@@ -1,4 +1,5 @@
-// Times one program of a model file and shows where the time goes: `bench_program MODEL PROGRAM [THREADS [REPEATS]]`.
+// Times one program of a model file and shows where the time goes:
+// `bench_program MODEL PROGRAM [THREADS [REPEATS [HEIGHT WIDTH]]]`, the last two for programs of any picture size.
 // Prints one JSON line: median and fastest run in milliseconds, and the share of each operation.
 #include <algorithm>
 #include <chrono>
@@ -21,10 +22,10 @@ struct Sample {
 };
 
 // A picture of noise, features of noise, or three beams at position 0: what the programs of a captioning model take.
-Sample sample_input(const program::ProgramInput& input, int side) {
+Sample sample_input(const program::ProgramInput& input, int height, int width) {
   Sample sample;
   sample.view.dtype = input.dtype;
-  sample.view.shape = input.name == "pixels"     ? tensor::Shape::of(side, side, 3)
+  sample.view.shape = input.name == "pixels"     ? tensor::Shape::of(height, width, 3)
                       : input.name == "features" ? tensor::Shape::of(49, 1280)
                                                  : tensor::Shape::of(3);
   std::mt19937 random(1);
@@ -49,7 +50,7 @@ int fail(const base::Status& status) {
 
 int main(int count, char** arguments) {
   if (count < 3) {
-    std::fprintf(stderr, "usage: bench_program MODEL PROGRAM [THREADS [REPEATS]]\n");
+    std::fprintf(stderr, "usage: bench_program MODEL PROGRAM [THREADS [REPEATS [HEIGHT WIDTH]]]\n");
     return 2;
   }
   auto file = tensor::ModelFile::open(arguments[1]);
@@ -74,16 +75,17 @@ int main(int count, char** arguments) {
   auto pool = base::ThreadPool::create(count > 3 ? std::atoi(arguments[3]) : 1);
   const int repeats = count > 4 ? std::max(1, std::atoi(arguments[4])) : 50;
   program::Interpreter interpreter(programs, states.value(), 16, *pool, kernels::best_table());
-  const auto side = file.value()->integer("mm.image.size");
+  const auto stored = file.value()->integer("mm.image.size");
+  const int side = stored.is_ok() ? static_cast<int>(stored.value()) : 224;
+  const int height = count > 6 ? std::atoi(arguments[5]) : side, width = count > 6 ? std::atoi(arguments[6]) : side;
   std::vector<Sample> samples;
   std::vector<program::NamedTensor> inputs;
-  for (const program::ProgramInput& input : chosen->inputs())
-    samples.push_back(sample_input(input, side.is_ok() ? static_cast<int>(side.value()) : 224));
+  for (const program::ProgramInput& input : chosen->inputs()) samples.push_back(sample_input(input, height, width));
   for (size_t i = 0; i < samples.size(); ++i)
     inputs.push_back(
         {chosen->inputs()[i].name, {samples[i].bytes.data(), samples[i].view.dtype, samples[i].view.shape}});
   if (wanted == "decode") {  // its cross-attention reads what prefill wrote
-    Sample features = sample_input({"features", tensor::DType::f32}, 0);
+    Sample features = sample_input({"features", tensor::DType::f32}, 0, 0);
     const auto status =
         interpreter.run("prefill", {{"features", {features.bytes.data(), tensor::DType::f32, features.view.shape}}})
             .status();

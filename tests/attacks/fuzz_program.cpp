@@ -133,7 +133,7 @@ class Builder {
   ProgramText text_;
 };
 
-// Every operation of the core at least once, in three programs that run as they are.
+// Every operation of the core at least once, in four programs that run as they are.
 Model seed_model() {
   Model model;
   const uint32_t none = mm::ops::absent;
@@ -160,6 +160,23 @@ Model seed_model() {
   x = vision.add("global_average_pool", {x}, {});
   x = vision.add("reshape", {x}, {4, 0xFFFFFFFFu});
   vision.finish({vision.add("softmax", {x}, {})});
+
+  model.packed("p.conv", 8, 6, 36);
+  model.packed("p.up", 4, 16, 6);
+  model.packed("p.down", 8, 12, 16);
+  model.floats("p.gate", {6});
+  Builder pages(model, "pages", {"pixels"}, {"u8"},
+                {"p.conv.w8", "p.conv.scale", "p.up.w4", "p.up.scale", "p.down.w8", "p.down.scale", "p.gate"});
+  const auto p = [&](uint32_t i) { return pages.weight(i); };
+  x = pages.add("image_normalize", {0},
+                {bits_of(127), bits_of(127), bits_of(127), bits_of(0.01f), bits_of(0.01f), bits_of(0.01f)});
+  const uint32_t large = pages.add("upsample_nearest", {x, none}, {2, 3});
+  x = pages.add("max_pool2d", {x}, {2, 2, 1, 1, 0, 0, 1, 1});
+  const uint32_t joined = pages.add("concat", {x, x}, {});
+  const uint32_t mean = pages.add("average_pool2d", {joined}, {2, 2, 1, 1, 1, 1, 0, 0});
+  x = pages.add("conv2d_packed", {large, p(0), p(1), none, mean}, {8, 6, 255, 2, 2, 2, 3, 1, 1, 1, 1, 1});
+  x = pages.add("linear_pair", {x, p(2), p(3), p(4), p(5), none, none, p(6)}, {6, 16, 12, 4, 15, 4, 8, 255, 0, 0});
+  pages.finish({pages.add("depth_to_space", {x}, {2})});
 
   Builder prefill(model, "prefill", {"features"}, {"f32"}, {});
   prefill.add("state_write", {0}, {2}, 0);
@@ -257,7 +274,9 @@ struct Input {
 
 Input make_input(const std::string& program, const mm::program::ProgramInput& wanted, int step, Random& random,
                  bool is_odd) {
-  Shape shape = program == "vision" ? Shape::of(6, 5, 3) : program == "prefill" ? Shape::of(3, 32) : Shape::of(2);
+  Shape shape = program == "vision" || program == "pages" ? Shape::of(6, 5, 3)
+                : program == "prefill"                    ? Shape::of(3, 32)
+                                                          : Shape::of(2);
   if (is_odd && random.below(2) == 0) {
     shape.rank = static_cast<int>(random.below(5));
     for (int d = 0; d < 4; ++d)
@@ -342,7 +361,7 @@ int main(int argc, char** argv) {
   Counts unchanged;
   Random first(seed);
   try_file(model.file(), first, false, unchanged);
-  MM_CHECK(unchanged.loaded == 1 && unchanged.done == 6);
+  MM_CHECK(unchanged.loaded == 1 && unchanged.done == 8);
 
   Counts counts;
   for (size_t run = 0; run < runs; ++run) {

@@ -67,7 +67,7 @@ constexpr double steepest = 1.5;
 
 constexpr Activation all_activations[] = {Activation::none,       Activation::relu, Activation::relu6,
                                           Activation::silu,       Activation::gelu, Activation::sigmoid,
-                                          Activation::hard_swish, Activation::tanh};
+                                          Activation::hard_swish, Activation::tanh, Activation::hard_sigmoid};
 
 void test_activations(const KernelTable& table) {
   static_assert(sizeof(all_activations) / sizeof(all_activations[0]) == activation_count);
@@ -134,6 +134,28 @@ void test_quantize_rows(const KernelTable& table) {
       }
     }
     MM_CHECK(q[static_cast<size_t>(10 * k_padded)] == 127);
+  }
+}
+
+void test_quantize_block(const KernelTable& table) {
+  Random random(20);
+  for (int k : {1, 3, 8, 16, 19, 32, 48, 64, 577}) {
+    for (int m : {1, 2, 4, 7, 33}) {
+      for (int kind = 0; kind < 4; ++kind) {
+        Floats x(static_cast<size_t>(m * k));
+        fill(x, random, kind == 1 ? 1e-32f : 3.0f);  // a block too small to count is zeros
+        if (kind == 2) x[x.size() / 2] = NAN;
+        if (kind == 3) x[x.size() / 2] = -INFINITY;
+        GuardedBuffer<int8_t> q(x.size()), expected_q(x.size());
+        GuardedBuffer<int32_t> sum(static_cast<size_t>(m)), expected_sum(sum.size());
+        Floats scale(1), expected_scale(1);
+        table.quantize_block(x.data(), m, k, q.data(), scale.data(), sum.data());
+        reference().quantize_block(x.data(), m, k, expected_q.data(), expected_scale.data(), expected_sum.data());
+        MM_CHECK(std::memcmp(q.data(), expected_q.data(), q.size()) == 0);
+        MM_CHECK(std::memcmp(sum.data(), expected_sum.data(), sum.size() * sizeof(int32_t)) == 0);
+        MM_CHECK(same_bits(scale, expected_scale));
+      }
+    }
   }
 }
 
@@ -339,6 +361,69 @@ void test_conv2d_depthwise(const KernelTable& table) {
   test_conv(table, {12, 12, 24, 24, 3, 3, 2, 1, 1, 1, 1, 1}, true, Activation::none, random);
 }
 
+void test_pooling(const KernelTable& table) {
+  Random random(21);
+  const ConvShape shapes[] = {{20, 31, 16, 16, 2, 2, 1, 1, 0, 0, 1, 1},
+                              {3, 40, 160, 160, 3, 2, 3, 2, 0, 0, 0, 0},
+                              {9, 11, 19, 19, 3, 5, 2, 1, 2, 1, 1, 4},
+                              {1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0}};
+  for (const ConvShape& s : shapes) {
+    const int out_height = (s.height + s.pad_top + s.pad_bottom - s.kernel_h) / s.stride_h + 1;
+    const int out_width = (s.width + s.pad_left + s.pad_right - s.kernel_w) / s.stride_w + 1;
+    Floats x(static_cast<size_t>(s.height * s.width * s.channels_in));
+    Floats y(static_cast<size_t>(out_height * out_width * s.channels_out)), expected(y.size()), pieces(y.size());
+    fill(x, random);
+    const ConvArgs args{x.data(),        nullptr,    nullptr,   y.data(),       s.height,   s.width,
+                        s.channels_in,   out_height, out_width, s.channels_out, s.kernel_h, s.kernel_w,
+                        s.stride_h,      s.stride_w, s.pad_top, s.pad_left,     0,          out_height,
+                        Activation::none};
+    for (const bool is_max : {true, false}) {
+      const auto kernel = is_max ? &KernelTable::max_pool2d_f32 : &KernelTable::average_pool2d_f32;
+      ConvArgs part = args;
+      (table.*kernel)(part);
+      part.y = expected.data();
+      (reference().*kernel)(part);
+      // A sum of n numbers below 5 is off by n roundings of it, the division adds one.
+      const int taps = s.kernel_h * s.kernel_w;
+      expect_close(y, expected, [&](size_t) { return is_max ? 0.0 : (taps + 1) * unit * 5; });
+      part.y = pieces.data();
+      for (int row = 0; row < out_height; ++row) {
+        part.row_begin = row;
+        part.row_end = row + 1;
+        (table.*kernel)(part);
+      }
+      MM_CHECK(same_bits(pieces, y));
+    }
+  }
+}
+
+void test_rows(const KernelTable& table) {
+  Random random(22);
+  for (int columns : {1, 7, 16, 33, 96}) {
+    for (int rows : {1, 3, 4, 5, 256}) {
+      Floats x(static_cast<size_t>(rows * columns)), y(static_cast<size_t>(columns)), expected(y.size());
+      fill(x, random);
+      table.sum_rows_f32(x.data(), y.data(), rows, columns);
+      reference().sum_rows_f32(x.data(), expected.data(), rows, columns);
+      expect_close(y, expected, [&](size_t c) {
+        double magnitude = 0;
+        for (int r = 0; r < rows; ++r)
+          magnitude += std::fabs(static_cast<double>(x[static_cast<size_t>(r * columns) + c]));
+        return rows * unit * magnitude;
+      });
+      const int step = columns + 3;
+      Floats wide(static_cast<size_t>((rows - 1) * step + columns)), wide_expected(wide.size());
+      table.copy_rows_f32(x.data(), columns, wide.data(), step, rows, columns);
+      reference().copy_rows_f32(x.data(), columns, wide_expected.data(), step, rows, columns);
+      MM_CHECK(same_bits(wide, wide_expected));
+      Floats repeated(x.size());
+      table.copy_rows_f32(x.data(), 0, repeated.data(), columns, rows, columns);
+      for (int r = 0; r < rows; ++r)
+        MM_CHECK(std::memcmp(repeated.data() + r * columns, x.data(), y.size() * sizeof(float)) == 0);
+    }
+  }
+}
+
 void test_attention(const KernelTable& table) {
   Random random(16);
   for (int head_dim : {4, 20, 32, 64, 96, 128, 144}) {
@@ -488,10 +573,13 @@ int main() {
     const int before = mm::test::failures;
     test_activations(table);
     test_quantize_rows(table);
+    test_quantize_block(table);
     test_linear_epilogue(table);
     test_linear_f32(table);
     test_conv2d(table);
     test_conv2d_depthwise(table);
+    test_pooling(table);
+    test_rows(table);
     test_attention(table);
     test_norms(table);
     test_softmax(table);

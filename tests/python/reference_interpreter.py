@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 F32 = np.float32
 NO_SLOT = 0xFFFFFFFF
-ACTIVATION_NAMES = ("none", "relu", "relu6", "silu", "gelu", "sigmoid", "hard_swish", "tanh")
+ACTIVATION_NAMES = ("none", "relu", "relu6", "silu", "gelu", "sigmoid", "hard_swish", "tanh", "hard_sigmoid")
 
 
 def code_at(packed: Array, bits: int, k_padded: int, row: int, column: int) -> int:
@@ -78,6 +78,7 @@ def activate(kind: int, x: Array) -> Array:
         "sigmoid": sigmoid,
         "hard_swish": wide * np.clip(wide + 3, 0, 6) / 6,
         "tanh": np.tanh(wide),
+        "hard_sigmoid": np.clip(wide + 3, 0, 6) / 6,
     }
     return results[name].astype(F32)
 
@@ -151,6 +152,8 @@ class ReferenceModel:
         return (x.astype(F32) - mean) * inverse
 
     def _conv2d(self, arguments: list[Any], attributes: list[_Word], names: list[str]) -> Array:
+        if arguments[0].ndim == 4:
+            return np.stack([self._conv2d([x, *arguments[1:]], attributes, names) for x in arguments[0]])
         x, w, bias = _padded(arguments, 3)
         kernel_h, kernel_w, channels_in, channels_out = w.shape
         windows, kind = _windows(x, kernel_h, kernel_w, attributes)
@@ -158,6 +161,8 @@ class ReferenceModel:
         return activate(kind, y if bias is None else y + bias)
 
     def _conv2d_depthwise(self, arguments: list[Any], attributes: list[_Word], names: list[str]) -> Array:
+        if arguments[0].ndim == 4:
+            return np.stack([self._conv2d_depthwise([x, *arguments[1:]], attributes, names) for x in arguments[0]])
         x, w, bias = _padded(arguments, 3)
         windows, kind = _windows(x, w.shape[0], w.shape[1], attributes)
         y = np.zeros((*windows.shape[:2], w.shape[2]), dtype=F32)
@@ -167,7 +172,63 @@ class ReferenceModel:
         return activate(kind, y if bias is None else y + bias)
 
     def _global_average_pool(self, arguments: list[Any], attributes: list[_Word], names: list[str]) -> Array:
-        return arguments[0].mean(axis=(0, 1), dtype=np.float64).astype(F32)
+        x = arguments[0]
+        return x.mean(axis=(-3, -2), dtype=np.float64, keepdims=x.ndim == 4).astype(F32)
+
+    def _conv2d_packed(self, arguments: list[Any], attributes: list[_Word], names: list[str]) -> Array:
+        """Bands of four output rows share the scale of their input rows."""
+        x, packed, weight_scale, bias, *more = _padded(arguments, 8)
+        sources = [x, *(source for source in more if source is not None)]
+        if x.ndim == 4:
+            rest = [packed, weight_scale, bias]
+            pictures = [[source[i] for source in sources] for i in range(len(x))]
+            results = [self._conv2d_packed([p[0], *rest, *p[1:]], attributes, names) for p in pictures]
+            return np.stack(results)
+        height, width = (max(source.shape[axis] for source in sources) for axis in (0, 1))
+        whole = [s.repeat(height // s.shape[0], axis=0).repeat(width // s.shape[1], axis=1) for s in sources]
+        x = np.concatenate(whole, axis=2)
+        bits, n, zero2, kernel_h, kernel_w, stride_h, stride_w, top, left, bottom, right, kind = (
+            w.i for w in attributes
+        )
+        k = kernel_h * kernel_w * x.shape[2]
+        codes = self._codes(names[1], packed, bits, n, k).astype(np.float64)
+        out_height = (height + top + bottom - kernel_h) // stride_h + 1
+        bands = []
+        for begin in range(0, out_height, 4):
+            end = min(begin + 4, out_height)
+            first, last = max(0, begin * stride_h - top), min(height, (end - 1) * stride_h - top + kernel_h)
+            rows = x[first:last] if first < last else np.zeros((0, width, x.shape[2]), dtype=F32)
+            q, scale, _ = quantize_rows(rows.reshape(1, -1))
+            above, below = first - (begin * stride_h - top), (end - 1) * stride_h - top + kernel_h - last
+            if not len(rows):
+                above, below = (end - 1 - begin) * stride_h + kernel_h, 0
+            band = np.pad(q.reshape(rows.shape), ((above, below), (left, right), (0, 0)))
+            windows = np.lib.stride_tricks.sliding_window_view(band, (kernel_h, kernel_w), axis=(0, 1))
+            taken = windows[::stride_h, ::stride_w].transpose(0, 1, 3, 4, 2)
+            taken = taken.reshape(*taken.shape[:2], k).astype(np.float64)
+            acc = 2 * (taken @ codes.T) - zero2 * taken.sum(axis=-1, keepdims=True)
+            bands.append(acc.astype(np.int32).astype(F32) * (scale[0] * (F32(0.5) * weight_scale)))
+        return self._finish(np.concatenate(bands), bias, None, kind)
+
+    def _max_pool2d(self, arguments: list[Any], attributes: list[_Word], names: list[str]) -> Array:
+        return _pooled(arguments[0], attributes, lambda windows: np.nanmax(windows, axis=(2, 3)))
+
+    def _average_pool2d(self, arguments: list[Any], attributes: list[_Word], names: list[str]) -> Array:
+        return _pooled(arguments[0], attributes, lambda windows: np.nanmean(windows, axis=(2, 3), dtype=np.float64))
+
+    def _concat(self, arguments: list[Any], attributes: list[_Word], names: list[str]) -> Array:
+        return np.concatenate([argument for argument in arguments if argument is not None], axis=-1)
+
+    def _upsample_nearest(self, arguments: list[Any], attributes: list[_Word], names: list[str]) -> Array:
+        x, residual = _padded(arguments, 2)
+        y = x.repeat(attributes[0].i, axis=-3).repeat(attributes[1].i, axis=-2)
+        return y if residual is None else y + residual
+
+    def _depth_to_space(self, arguments: list[Any], attributes: list[_Word], names: list[str]) -> Array:
+        (x,), block = arguments, attributes[0].i
+        *lead, height, width, channels = x.shape
+        parts = x.reshape(*lead, height, width, block, block, channels // block**2)
+        return np.moveaxis(parts, -3, -4).reshape(*lead, height * block, width * block, -1)
 
     # -- matrix products --------------------------------------------------------------------------------------------
 
@@ -182,6 +243,17 @@ class ReferenceModel:
         acc = 2 * (q.astype(np.float64) @ codes.T.astype(np.float64)) - zero2 * total[:, None].astype(np.float64)
         y = acc.astype(np.int32).astype(F32) * (scale[:, None] * (F32(0.5) * weight_scale))
         return self._finish(y.reshape(*x.shape[:-1], n), bias, residual, kind)
+
+    def _linear_pair(self, arguments: list[Any], attributes: list[_Word], names: list[str]) -> Array:
+        x, packed_1, scale_1, packed_2, scale_2, bias_1, bias_2, gate = _padded(arguments, 8)
+        k, hidden, n, bits_1, zero2_1, kind_1, bits_2, zero2_2, kind_2, has_residual = attributes
+        if gate is not None:
+            x = x * gate
+        first = [bits_1, hidden, k, zero2_1, kind_1]
+        h = self._linear([x, packed_1, scale_1, bias_1], first, ["", names[1]])
+        second = [bits_2, n, hidden, zero2_2, kind_2]
+        residual = x if has_residual.i else None
+        return self._linear([h, packed_2, scale_2, bias_2, residual], second, ["", names[3]])
 
     def _linear_f32(self, arguments: list[Any], attributes: list[_Word], names: list[str]) -> Array:
         x, w, bias, residual = _padded(arguments, 4)
@@ -310,6 +382,17 @@ def _windows(x: Array, kernel_h: int, kernel_w: int, attributes: list[_Word]) ->
     padded = np.pad(x, ((top, bottom), (left, right), (0, 0)))
     view = np.lib.stride_tricks.sliding_window_view(padded, (kernel_h, kernel_w), axis=(0, 1))
     return view[::stride_h, ::stride_w].transpose(0, 1, 3, 4, 2), kind
+
+
+def _pooled(x: Array, attributes: list[_Word], join: Any) -> Array:
+    """Windows of a picture, or of each of a stack, joined; what lies outside is NaN and does not count."""
+    if x.ndim == 4:
+        return np.stack([_pooled(picture, attributes, join) for picture in x])
+    kernel_h, kernel_w, stride_h, stride_w, top, left, bottom, right = (word.i for word in attributes)
+    padded = np.pad(x, ((top, bottom), (left, right), (0, 0)), constant_values=np.nan)
+    view = np.lib.stride_tricks.sliding_window_view(padded, (kernel_h, kernel_w), axis=(0, 1))
+    result: Array = join(view[::stride_h, ::stride_w].transpose(0, 1, 3, 4, 2)).astype(F32)
+    return result
 
 
 def _padded(arguments: list[Any], count: int) -> list[Any]:

@@ -76,3 +76,4 @@ inline float largest_of(Vec x) {
 #include "kernels/float_kernels.inc"
 // The blocks build on the rows.
 #include "kernels/float_blocks.inc"
+#include "kernels/float_pictures.inc"

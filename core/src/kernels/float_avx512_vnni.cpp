@@ -63,3 +63,4 @@ inline float largest_of(Vec x) { return _mm512_reduce_max_ps(x); }
 #include "kernels/float_kernels.inc"
 // The blocks build on the rows.
 #include "kernels/float_blocks.inc"
+#include "kernels/float_pictures.inc"

@@ -65,3 +65,4 @@ inline float largest_of(Vec x) { return vmaxvq_f32(x); }
 #include "kernels/float_kernels.inc"
 // The blocks build on the rows.
 #include "kernels/float_blocks.inc"
+#include "kernels/float_pictures.inc"

@@ -11,10 +11,15 @@
   void linear_w4a8_##isa(const LinearArgs&);                                                                         \
   void linear_w8a8_##isa(const LinearArgs&);                                                                         \
   void quantize_rows_##isa(const float* x, int m, int k, int8_t* q, int k_padded, float* scale, int32_t* sum);       \
+  void quantize_block_##isa(const float* x, int m, int k, int8_t* q, float* scale, int32_t* sum);                    \
   void linear_epilogue_##isa(const EpilogueArgs&);                                                                   \
   void linear_f32_##isa(const LinearF32Args&);                                                                       \
   void conv2d_f32_##isa(const ConvArgs&);                                                                            \
   void conv2d_depthwise_f32_##isa(const ConvArgs&);                                                                  \
+  void max_pool2d_f32_##isa(const ConvArgs&);                                                                        \
+  void average_pool2d_f32_##isa(const ConvArgs&);                                                                    \
+  void copy_rows_f32_##isa(const float* x, int64_t x_step, float* y, int64_t y_step, int rows, int columns);         \
+  void sum_rows_f32_##isa(const float* x, float* y, int rows, int columns);                                          \
   void attention_f32_##isa(const AttentionArgs&);                                                                    \
   void rms_norm_f32_##isa(const float* x, const float* weight, float* y, int rows, int columns, float epsilon);      \
   void layer_norm_f32_##isa(const float* x, const float* weight, const float* bias, float* y, int rows, int columns, \
@@ -35,10 +40,15 @@
    linear_w4a8_##isa,                      \
    linear_w8a8_##isa,                      \
    quantize_rows_##isa,                    \
+   quantize_block_##isa,                   \
    linear_epilogue_##isa,                  \
    linear_f32_##isa,                       \
    conv2d_f32_##isa,                       \
    conv2d_depthwise_f32_##isa,             \
+   max_pool2d_f32_##isa,                   \
+   average_pool2d_f32_##isa,               \
+   copy_rows_f32_##isa,                    \
+   sum_rows_f32_##isa,                     \
    attention_f32_##isa,                    \
    rms_norm_f32_##isa,                     \
    layer_norm_f32_##isa,                   \

@@ -19,9 +19,10 @@ enum class Activation : int {
   gelu = 4,
   sigmoid = 5,
   hard_swish = 6,
-  tanh = 7
+  tanh = 7,
+  hard_sigmoid = 8
 };
-inline constexpr int activation_count = 8;
+inline constexpr int activation_count = 9;
 
 // out[r, c] = 2 * sum_k(code[c, k] * x[r, k]) - zero2 * x_sum[r]   for the columns c of tiles [tile_begin, tile_end),
 // exact int32.
@@ -108,11 +109,21 @@ struct KernelTable {
   // zeros (or one whose largest magnitude is below 1e-30) gives scale 0 and zeros; NaN counts as 0 and infinities
   // clamp. Columns k..k_padded become 0.
   void (*quantize_rows)(const float* x, int m, int k, int8_t* q, int k_padded, float* scale, int32_t* sum);
+  // The same with one scale for all m rows, from their common max|x|, and rows of just k codes: rows may then be added
+  // up, as the taps of a convolution are.
+  void (*quantize_block)(const float* x, int m, int k, int8_t* q, float* scale, int32_t* sum);
   void (*linear_epilogue)(const EpilogueArgs&);
 
   void (*linear_f32)(const LinearF32Args&);
   void (*conv2d_f32)(const ConvArgs&);
   void (*conv2d_depthwise_f32)(const ConvArgs&);
+  // Pooling takes the geometry of a depthwise convolution and neither weights nor activation. Every window reaches into
+  // the picture; what lies outside does not count.
+  void (*max_pool2d_f32)(const ConvArgs&);
+  void (*average_pool2d_f32)(const ConvArgs&);
+  // y[r * y_step + c] = x[r * x_step + c]; x_step 0 repeats one row.
+  void (*copy_rows_f32)(const float* x, int64_t x_step, float* y, int64_t y_step, int rows, int columns);
+  void (*sum_rows_f32)(const float* x, float* y, int rows, int columns);  // y [columns] = the sum of the rows
   void (*attention_f32)(const AttentionArgs&);
   void (*rms_norm_f32)(const float* x, const float* weight, float* y, int rows, int columns, float epsilon);
   void (*layer_norm_f32)(const float* x, const float* weight, const float* bias, float* y, int rows, int columns,

@@ -3,6 +3,7 @@
 #include <cfloat>
 #include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "kernels/kernels.h"
 #include "quant/layout.h"
@@ -33,6 +34,8 @@ float activate(Activation kind, float x) {
       return static_cast<float>(v * std::min(std::max(v + 3.0, 0.0), 6.0) / 6.0);
     case Activation::tanh:
       return static_cast<float>(std::tanh(v));
+    case Activation::hard_sigmoid:
+      return static_cast<float>(std::min(std::max(v + 3.0, 0.0), 6.0) / 6.0);
   }
   return x;
 }
@@ -74,6 +77,27 @@ void quantize_rows(const float* x, int m, int k, int8_t* q, int k_padded, float*
     }
     for (int i = k; i < k_padded; ++i) q[i] = 0;
     sum[r] = row_sum;
+  }
+}
+
+void quantize_block(const float* x, int m, int k, int8_t* q, float* scale, int32_t* sum) {
+  const int64_t count = static_cast<int64_t>(m) * k;
+  float largest = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    const float magnitude = std::fabs(x[i]);
+    if (magnitude > largest) largest = magnitude;
+  }
+  largest = std::min(largest, FLT_MAX);
+  const bool is_zero = largest < 1e-30f;
+  const float inverse = is_zero ? 0.0f : 127.0f / largest;
+  *scale = is_zero ? 0.0f : largest / 127.0f;
+  for (int r = 0; r < m; ++r, x += k, q += k) {
+    sum[r] = 0;
+    for (int i = 0; i < k; ++i) {
+      const float scaled = is_zero || std::isnan(x[i]) ? 0.0f : x[i] * inverse;
+      q[i] = static_cast<int8_t>(std::nearbyintf(std::min(std::max(scaled, -127.0f), 127.0f)));
+      sum[r] += q[i];
+    }
   }
 }
 
@@ -146,6 +170,50 @@ void conv2d_depthwise_f32(const ConvArgs& a) {
         y[c] = activate(a.activation, static_cast<float>(total));
       }
     }
+  }
+}
+
+void max_pool2d_f32(const ConvArgs& a) {
+  for (int row = a.row_begin; row < a.row_end; ++row) {
+    for (int column = 0; column < a.out_width; ++column) {
+      float* y = a.y + (static_cast<int64_t>(row) * a.out_width + column) * a.channels_out;
+      for (int c = 0; c < a.channels_out; ++c) {
+        float largest = -std::numeric_limits<float>::infinity();
+        for_each_tap(a, row, column,
+                     [&](int64_t, int64_t pixel) { largest = std::max(largest, a.x[pixel * a.channels_in + c]); });
+        y[c] = largest;
+      }
+    }
+  }
+}
+
+void average_pool2d_f32(const ConvArgs& a) {
+  for (int row = a.row_begin; row < a.row_end; ++row) {
+    for (int column = 0; column < a.out_width; ++column) {
+      float* y = a.y + (static_cast<int64_t>(row) * a.out_width + column) * a.channels_out;
+      for (int c = 0; c < a.channels_out; ++c) {
+        double total = 0;
+        int taps = 0;
+        for_each_tap(a, row, column, [&](int64_t, int64_t pixel) {
+          total += a.x[pixel * a.channels_in + c];
+          ++taps;
+        });
+        y[c] = static_cast<float>(total / taps);
+      }
+    }
+  }
+}
+
+void copy_rows_f32(const float* x, int64_t x_step, float* y, int64_t y_step, int rows, int columns) {
+  for (int64_t r = 0; r < rows; ++r)
+    for (int c = 0; c < columns; ++c) y[r * y_step + c] = x[r * x_step + c];
+}
+
+void sum_rows_f32(const float* x, float* y, int rows, int columns) {
+  for (int c = 0; c < columns; ++c) {
+    double total = 0;
+    for (int r = 0; r < rows; ++r) total += x[static_cast<int64_t>(r) * columns + c];
+    y[c] = static_cast<float>(total);
   }
 }
 
@@ -233,26 +301,12 @@ void mul_f32(const float* a, const float* b, float* y, int64_t count, int64_t b_
   for (int64_t i = 0; i < count; ++i) y[i] = a[i] * b[i % b_count];
 }
 
-const KernelTable table = {"reference",
-                           Isa::reference,
-                           is_always_supported,
-                           linear<2>,
-                           linear<4>,
-                           linear<8>,
-                           quantize_rows,
-                           linear_epilogue,
-                           linear_f32,
-                           conv2d_f32,
-                           conv2d_depthwise_f32,
-                           attention_f32,
-                           rms_norm_f32,
-                           layer_norm_f32,
-                           activation_f32,
-                           silu_mul_f32,
-                           softmax_f32,
-                           log_softmax_f32,
-                           add_f32,
-                           mul_f32};
+const KernelTable table = {
+    "reference",    Isa::reference,     is_always_supported, linear<2>,    linear<4>,       linear<8>,
+    quantize_rows,  quantize_block,     linear_epilogue,     linear_f32,   conv2d_f32,      conv2d_depthwise_f32,
+    max_pool2d_f32, average_pool2d_f32, copy_rows_f32,       sum_rows_f32, attention_f32,   rms_norm_f32,
+    layer_norm_f32, activation_f32,     silu_mul_f32,        softmax_f32,  log_softmax_f32, add_f32,
+    mul_f32};
 
 }  // namespace
 

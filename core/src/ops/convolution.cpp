@@ -1,7 +1,52 @@
-// Convolutions over one picture, channels last, and the normalisation at their head.
+// Convolutions over pictures, channels last, and the normalisation at their head.
 #include "ops/operations.h"
+#include "ops/window.h"
 
 namespace mm::ops {
+
+base::Status slide_window(const char* op, const Attributes& attributes, int first, const Pictures& x,
+                          kernels::ConvArgs& args) {
+  for (int i = first; i < first + 2; ++i)
+    MM_RETURN_IF_ERROR(expect_attribute(attributes.integer(i) >= 1 && attributes.integer(i) <= 64, op, "stride",
+                                        attributes.integer(i), "1 to 64"));
+  for (int i = first + 2; i < first + 6; ++i)
+    MM_RETURN_IF_ERROR(expect_attribute(attributes.integer(i) >= 0 && attributes.integer(i) <= 256, op, "padding",
+                                        attributes.integer(i), "0 to 256"));
+  args.height = x.height;
+  args.width = x.width;
+  args.channels_in = x.channels;
+  args.stride_h = attributes.integer(first);
+  args.stride_w = attributes.integer(first + 1);
+  args.pad_top = attributes.integer(first + 2);
+  args.pad_left = attributes.integer(first + 3);
+  const int span_h = args.height + args.pad_top + attributes.integer(first + 4) - args.kernel_h;
+  const int span_w = args.width + args.pad_left + attributes.integer(first + 5) - args.kernel_w;
+  if (span_h < 0 || span_w < 0)
+    return base::invalid_input(std::string(op) + ": a kernel of " + std::to_string(args.kernel_h) + " x " +
+                               std::to_string(args.kernel_w) + " does not fit a picture of " +
+                               std::to_string(x.height) + " x " + std::to_string(x.width));
+  args.out_height = span_h / args.stride_h + 1;
+  args.out_width = span_w / args.stride_w + 1;
+  return {};
+}
+
+void run_windows(Context& context, const kernels::ConvArgs& args, const tensor::Shape& shape, int64_t work,
+                 void (*kernel)(const kernels::ConvArgs&)) {
+  const int64_t count = shape.rank == 4 ? shape[0] : 1;
+  const int64_t x_step = static_cast<int64_t>(args.height) * args.width * args.channels_in;
+  const int64_t y_step = static_cast<int64_t>(args.out_height) * args.out_width * args.channels_out;
+  const size_t rows = static_cast<size_t>(count) * static_cast<size_t>(args.out_height);
+  parallel_if(context, work, rows, 1, [&](size_t begin, size_t end, int) {
+    each_picture(begin, end, args.out_height, [&](int64_t picture, int row_begin, int row_end) {
+      kernels::ConvArgs part = args;
+      part.x += picture * x_step;
+      part.y += picture * y_step;
+      part.row_begin = row_begin;
+      part.row_end = row_end;
+      kernel(part);
+    });
+  });
+}
 
 namespace {
 
@@ -15,38 +60,18 @@ base::Result<kernels::ConvArgs> arguments_of(const char* op, bool is_depthwise, 
   const std::string name = op;
   MM_RETURN_IF_ERROR(expect_f32(x, op));
   MM_RETURN_IF_ERROR(expect_f32(w, op));
-  if (x.shape.rank != 3)
-    return base::invalid_input(name + ": x has shape " + x.shape.text() + ", expected [height, width, channels]");
-  if (w.shape.rank != (is_depthwise ? 3 : 4) || w.shape[2] != x.shape[2])
+  MM_ASSIGN_OR_RETURN(const Pictures pictures, pictures_of(x, name + ": x"));
+  if (w.shape.rank != (is_depthwise ? 3 : 4) || w.shape[2] != pictures.channels)
     return base::invalid_input(name + ": w has shape " + w.shape.text() + ", which does not fit x of shape " +
                                x.shape.text());
-  for (int i = 0; i < 2; ++i)
-    MM_RETURN_IF_ERROR(expect_attribute(attributes.integer(i) >= 1 && attributes.integer(i) <= 64, op, "stride",
-                                        attributes.integer(i), "1 to 64"));
-  for (int i = 2; i < 6; ++i)
-    MM_RETURN_IF_ERROR(expect_attribute(attributes.integer(i) >= 0 && attributes.integer(i) <= 256, op, "padding",
-                                        attributes.integer(i), "0 to 256"));
-  for (int i = 0; i < 3; ++i)
-    if (x.shape[i] > (1 << 20))
-      return base::invalid_input(name + ": x has shape " + x.shape.text() + ", a side above 1048576");
+  const int64_t outputs = w.shape.last();
+  if (w.shape[0] > 64 || w.shape[1] > 64 || outputs > (1 << 20))
+    return base::invalid_input(name + ": w has shape " + w.shape.text() + ", expected a kernel of at most 64 x 64");
   kernels::ConvArgs args = {};
-  args.height = static_cast<int>(x.shape[0]);
-  args.width = static_cast<int>(x.shape[1]);
-  args.channels_in = static_cast<int>(x.shape[2]);
   args.kernel_h = static_cast<int>(w.shape[0]);
   args.kernel_w = static_cast<int>(w.shape[1]);
-  args.channels_out = static_cast<int>(is_depthwise ? w.shape[2] : w.shape[3]);
-  args.stride_h = attributes.integer(0);
-  args.stride_w = attributes.integer(1);
-  args.pad_top = attributes.integer(2);
-  args.pad_left = attributes.integer(3);
-  const int span_h = args.height + args.pad_top + attributes.integer(4) - args.kernel_h;
-  const int span_w = args.width + args.pad_left + attributes.integer(5) - args.kernel_w;
-  if (span_h < 0 || span_w < 0 || args.kernel_h > 64 || args.kernel_w > 64)
-    return base::invalid_input(name + ": a kernel of shape " + w.shape.text() + " does not fit x of shape " +
-                               x.shape.text());
-  args.out_height = span_h / args.stride_h + 1;
-  args.out_width = span_w / args.stride_w + 1;
+  args.channels_out = static_cast<int>(outputs);
+  MM_RETURN_IF_ERROR(slide_window(op, attributes, 0, pictures, args));
   MM_ASSIGN_OR_RETURN(args.activation, activation_from(op, attributes.integer(6)));
   if (inputs[2] != nullptr) {
     MM_RETURN_IF_ERROR(expect_f32(*inputs[2], op));
@@ -62,7 +87,7 @@ template <bool is_depthwise>
 base::Status infer_conv(const InferContext&, const Attributes& attributes, const Inputs& inputs, Inferred& out) {
   MM_ASSIGN_OR_RETURN(const kernels::ConvArgs args,
                       arguments_of(is_depthwise ? "conv2d_depthwise" : "conv2d", is_depthwise, attributes, inputs));
-  out.shape = tensor::Shape::of(args.out_height, args.out_width, args.channels_out);
+  out.shape = picture_shape(inputs[0]->shape, args.out_height, args.out_width, args.channels_out);
   return {};
 }
 
@@ -73,18 +98,13 @@ base::Status run_conv(Context& context, const Attributes& attributes, const Inpu
   args.y = output.as<float>();
   const auto kernel = is_depthwise ? context.kernels.conv2d_depthwise_f32 : context.kernels.conv2d_f32;
   const int64_t work = output.shape.elements() * args.kernel_h * args.kernel_w * (is_depthwise ? 1 : args.channels_in);
-  parallel_if(context, work, static_cast<size_t>(args.out_height), 1, [&](size_t begin, size_t end, int) {
-    kernels::ConvArgs part = args;
-    part.row_begin = static_cast<int>(begin);
-    part.row_end = static_cast<int>(end);
-    kernel(part);
-  });
+  run_windows(context, args, inputs[0]->shape, work, kernel);
   return {};
 }
 
 base::Status infer_image_normalize(const InferContext&, const Attributes&, const Inputs& inputs, Inferred& out) {
   MM_RETURN_IF_ERROR(expect_type(*inputs[0], tensor::DType::u8, "image_normalize: x"));
-  if (inputs[0]->shape.rank != 3 || inputs[0]->shape[2] != 3)
+  if (inputs[0]->shape.rank < 3 || inputs[0]->shape.last() != 3)
     return base::invalid_input("image_normalize: x has shape " + inputs[0]->shape.text() +
                                ", expected [height, width, 3]");
   out.shape = inputs[0]->shape;

@@ -7,7 +7,12 @@ namespace {
 
 using tensor::TensorView;
 
-// b is of a's shape, or of its trailing dimensions (then it repeats).
+// One value for each picture and channel of a stack: [n, h, w, c] and [n, 1, 1, c].
+bool is_per_picture(const tensor::Shape& a, const tensor::Shape& b) {
+  return a.rank == 4 && b.rank == 4 && a[0] == b[0] && b[1] == 1 && b[2] == 1 && a[3] == b[3];
+}
+
+// b is of a's shape, or of its trailing dimensions (then it repeats), or per picture.
 base::Status infer_binary(const InferContext&, const Attributes&, const Inputs& inputs, Inferred& out) {
   const TensorView& a = *inputs[0];
   const TensorView& b = *inputs[1];
@@ -15,7 +20,7 @@ base::Status infer_binary(const InferContext&, const Attributes&, const Inputs& 
   MM_RETURN_IF_ERROR(expect_f32(b, "add or mul: b"));
   bool fits = b.shape.rank <= a.shape.rank;
   for (int i = 1; fits && i <= b.shape.rank; ++i) fits = a.shape[a.shape.rank - i] == b.shape[b.shape.rank - i];
-  if (!fits)
+  if (!fits && !is_per_picture(a.shape, b.shape))
     return base::invalid_input("add or mul: b has shape " + b.shape.text() + ", expected " + a.shape.text() +
                                " or its trailing dimensions");
   out.shape = a.shape;
@@ -25,20 +30,26 @@ base::Status infer_binary(const InferContext&, const Attributes&, const Inputs& 
 template <bool is_add>
 base::Status run_binary(Context& context, const Attributes&, const Inputs& inputs, const TensorView& output) {
   const auto kernel = is_add ? context.kernels.add_f32 : context.kernels.mul_f32;
-  const int64_t b_count = inputs[1]->shape.elements();
-  const size_t repeats = static_cast<size_t>(output.shape.elements() / b_count);
-  const float* a = inputs[0]->as<const float>();
-  const float* b = inputs[1]->as<const float>();
-  if (repeats == 1) {
-    parallel_if(context, b_count, static_cast<size_t>(b_count), 16, [&](size_t begin, size_t end, int) {
-      const int64_t count = static_cast<int64_t>(end - begin);
-      kernel(a + begin, b + begin, output.as<float>() + begin, count, count);
-    });
-  } else {
-    parallel_if(context, output.shape.elements(), repeats, 1, [&](size_t begin, size_t end, int) {
-      const size_t at = begin * static_cast<size_t>(b_count);
-      kernel(a + at, b, output.as<float>() + at, static_cast<int64_t>(end - begin) * b_count, b_count);
-    });
+  const tensor::Shape& b_shape = inputs[1]->shape;
+  const bool per_picture = b_shape != output.shape && is_per_picture(output.shape, b_shape);
+  const int64_t pictures = per_picture ? b_shape[0] : 1;
+  const int64_t count = output.shape.elements() / pictures, b_count = b_shape.elements() / pictures;
+  const size_t repeats = static_cast<size_t>(count / b_count);
+  for (int64_t picture = 0; picture < pictures; ++picture) {
+    const float* a = inputs[0]->as<const float>() + picture * count;
+    const float* b = inputs[1]->as<const float>() + picture * b_count;
+    float* y = output.as<float>() + picture * count;
+    if (repeats == 1) {
+      parallel_if(context, count, static_cast<size_t>(count), 16, [&](size_t begin, size_t end, int) {
+        const int64_t part = static_cast<int64_t>(end - begin);
+        kernel(a + begin, b + begin, y + begin, part, part);
+      });
+    } else {
+      parallel_if(context, count, repeats, 1, [&](size_t begin, size_t end, int) {
+        const size_t at = begin * static_cast<size_t>(b_count);
+        kernel(a + at, b, y + at, static_cast<int64_t>(end - begin) * b_count, b_count);
+      });
+    }
   }
   return {};
 }

@@ -10,7 +10,9 @@ const Op* const table[] = {
     &image_normalize_op,
     &conv2d_op,
     &conv2d_depthwise_op,
+    &conv2d_packed_op,
     &linear_op,
+    &linear_pair_op,
     &linear_f32_op,
     &add_op,
     &mul_op,
@@ -26,7 +28,12 @@ const Op* const table[] = {
     &embedding_op,
     &embedding_f32_op,
     &global_average_pool_op,
+    &max_pool2d_op,
+    &average_pool2d_op,
     &reshape_op,
+    &concat_op,
+    &upsample_nearest_op,
+    &depth_to_space_op,
 };
 }  // namespace
 
@@ -62,7 +69,7 @@ base::Status expect_attribute(bool holds, const char* op, const char* what, int6
 
 base::Result<kernels::Activation> activation_from(const char* op, int32_t value) {
   MM_RETURN_IF_ERROR(
-      expect_attribute(value >= 0 && value < kernels::activation_count, op, "activation", value, "0 to 7"));
+      expect_attribute(value >= 0 && value < kernels::activation_count, op, "activation", value, "0 to 8"));
   return static_cast<kernels::Activation>(value);
 }
 

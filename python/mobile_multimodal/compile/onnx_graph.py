@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,10 @@ from mobile_multimodal.compile.errors import UnsupportedOperationError
 from mobile_multimodal.errors import ModelFormatError, NotFoundError
 
 Array = NDArray[Any]
-# Constants larger than this are weights: operations on them are not evaluated ahead of time.
+# Constants larger than this are weights: operations on them are not evaluated ahead of time, but for those that give
+# each weight its value (weights stored as integers with a scale).
 MAX_FOLDED_ELEMENTS = 1 << 16
+_DEQUANTIZING = ("Cast", "Mul", "Sub", "DequantizeLinear", "Identity")
 
 
 @dataclass
@@ -62,17 +65,37 @@ class Graph:
         self.outputs = [new if name == old else name for name in self.outputs]
 
 
-def load_graph(path: Path) -> Graph:
-    """The graph of an ONNX file with one main graph, without control flow."""
+def load_graph(path: Path, input_shape: Sequence[int] | None = None) -> Graph:
+    """The graph of an ONNX file with one main graph, without control flow.
+
+    input_shape: stands for the shape of the one input where the file leaves sizes open.
+    """
     if not path.is_file():
         raise NotFoundError(f"there is no ONNX file {path}", hint="check the path.")
     try:
         model = onnx.load(str(path))
         onnx.checker.check_model(model)
+        if input_shape is not None:
+            _fix_input_shape(model.graph, input_shape)
         model = shape_inference.infer_shapes(model, data_prop=True)
     except Exception as error:
         raise ModelFormatError(f"{path} is not a valid ONNX file: {error}", hint="export it again.") from error
     return graph_of(model)
+
+
+def _fix_input_shape(proto: onnx.GraphProto, shape: Sequence[int]) -> None:
+    """Gives the one input a shape and forgets every other one, so that all are inferred from it."""
+    held = {item.name for item in proto.initializer}
+    (info,) = (item for item in proto.input if item.name not in held)
+    dims = info.type.tensor_type.shape.dim
+    if len(dims) != len(shape):
+        raise ValueError(f"input `{info.name}` has {len(dims)} dimensions, expected {len(shape)}")
+    for dim, size in zip(dims, shape, strict=True):
+        dim.Clear()
+        dim.dim_value = size
+    del proto.value_info[:]
+    for output in proto.output:
+        output.type.tensor_type.ClearField("shape")
 
 
 def graph_of(model: onnx.ModelProto) -> Graph:
@@ -110,7 +133,7 @@ def graph_of(model: onnx.ModelProto) -> Graph:
 
 
 def _is_small(item: onnx.NodeProto, constants: dict[str, Array]) -> bool:
-    if item.op_type == "Constant":
+    if item.op_type == "Constant" or item.op_type in _DEQUANTIZING:
         return True
     return sum(constants[name].size for name in item.input if name) <= MAX_FOLDED_ELEMENTS
 

@@ -12,17 +12,17 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from mobile_multimodal.compile import pack
-from mobile_multimodal.compile.bias_correction import bias_shift, expected_output
+from mobile_multimodal.compile import onnx_pictures
 from mobile_multimodal.compile.errors import unsupported
 from mobile_multimodal.compile.fusion import is_linear
 from mobile_multimodal.compile.onnx_graph import Graph, Node
+from mobile_multimodal.compile.onnx_importer import Importer, Quantizer
 from mobile_multimodal.compile.program import ProgramBuilder, Value
-from mobile_multimodal.compile.weight_codes import QuantizedMatrix, symmetric_codes
+from mobile_multimodal.compile.quantized_fusion import fuse_quantized, is_packed_convolution
+from mobile_multimodal.compile.weight_codes import symmetric_codes
 from mobile_multimodal.errors import InvalidInputError
 
 FLOAT_BITS = 32
-_Quantizer = Callable[[NDArray[np.float32]], NDArray[np.float32] | QuantizedMatrix]
 
 
 def import_graph(
@@ -34,9 +34,11 @@ def import_graph(
     """
     if weight_bits not in (8, FLOAT_BITS):
         raise InvalidInputError(f"encoder weights of {weight_bits} bits", hint="choose 8 or 32 bits.")
-    quantize: _Quantizer = symmetric_codes if weight_bits == 8 else _keep_float
-    importer = _Importer(graph, builder, section, quantize)
+    quantize: Quantizer = symmetric_codes if weight_bits == 8 else _keep_float
+    importer = Importer(graph, builder, section, quantize)
     importer.values.update(inputs)
+    if weight_bits == 8:
+        fuse_quantized(graph)
     for node in graph.nodes:
         lower = _LOWERINGS.get(node.operation)
         if lower is None:
@@ -50,89 +52,7 @@ def _keep_float(weight: NDArray[np.float32]) -> NDArray[np.float32]:
     return weight
 
 
-class _Importer:
-    """The state of one translation: which ONNX value is which value of the program."""
-
-    def __init__(self, graph: Graph, builder: ProgramBuilder, section: str, quantize: _Quantizer) -> None:
-        self.graph = graph
-        self.builder = builder
-        self.section = section
-        self.quantize = quantize
-        self.values: dict[str, Value] = {}
-        # Expected value per channel, where batch norm tells it.
-        self.means: dict[str, NDArray[np.float64]] = {}
-        self._names: set[str] = set()
-
-    def value(self, name: str) -> Value:
-        if name in self.values:
-            return self.values[name]
-        if name in self.graph.constants:
-            raise InvalidInputError(f"`{name}` is constant", hint="drop constant outputs and inputs from the graph.")
-        raise InvalidInputError(f"`{name}` is not computed by the graph", hint="export the ONNX file again.")
-
-    def constant(self, node: Node, position: int) -> NDArray[np.float32] | None:
-        """A constant input as float32; None when the node does not have it."""
-        if len(node.inputs) <= position or node.inputs[position] == "":
-            return None
-        name = node.inputs[position]
-        if name not in self.graph.constants:
-            raise unsupported(node.name, node.operation, f"its input {position} is computed", ["constant weights"])
-        return self.graph.constants[name].astype(np.float32)
-
-    def rank(self, name: str) -> int:
-        return len(self.graph.shapes.get(name, ()))
-
-    def tensor_name(self, node: Node) -> str:
-        """A readable, unique name from the weight's name: `blocks.3.expand.conv.weight@..` -> `blocks.3.expand`."""
-        base = node.inputs[1].partition("@")[0].removesuffix(".weight").removesuffix(".conv")
-        base = re.sub(r"[^A-Za-z0-9_.]+", "_", base).strip("_.") or "weight"
-        name, number = base, 2
-        while name in self._names:
-            name, number = f"{base}_{number}", number + 1
-        self._names.add(name)
-        return f"{self.section}.{name}"
-
-    def residual(self, node: Node) -> Value | None:
-        name = node.attributes.get("residual")
-        return None if name is None else self.value(name)
-
-    def linear(self, node: Node, weight: NDArray[np.float32], bias: NDArray[np.float32] | None) -> None:
-        """weight: [n, k]."""
-        matrix = self.quantize(weight)
-        expected = self.means.get(node.inputs[0])
-        if isinstance(matrix, QuantizedMatrix) and expected is not None:
-            shift = bias_shift(weight, matrix, expected)
-            bias = shift if bias is None else bias + shift
-        self.values[node.outputs[0]] = pack.linear(
-            self.builder,
-            self.tensor_name(node),
-            self.value(node.inputs[0]),
-            matrix,
-            bias=bias,
-            residual=self.residual(node),
-            activation=node.attributes.get("activation", 0),
-        )
-
-    def follow_means(self, node: Node) -> None:
-        """Notes the expected value of a node's result, if it can be known."""
-        if "statistics" in node.attributes:
-            before_mean, before_deviation = node.attributes["statistics"]
-            mean = expected_output(before_mean, before_deviation, node.attributes.get("activation", 0))
-            if "residual" in node.attributes:
-                other = self.means.get(node.attributes["residual"])
-                if other is None:
-                    return
-                mean = mean + other
-        elif node.operation == "Add" and all(name in self.means for name in node.inputs):
-            mean = self.means[node.inputs[0]] + self.means[node.inputs[1]]
-        elif node.operation in _MEAN_KEEPING and node.inputs[0] in self.means:
-            mean = self.means[node.inputs[0]]
-        else:
-            return
-        self.means[node.outputs[0]] = mean
-
-
-def _lower_conv(self: _Importer, node: Node) -> None:
+def _lower_conv(self: Importer, node: Node) -> None:
     weight, bias = self.constant(node, 1), self.constant(node, 2)
     if weight is None or weight.ndim != 4:
         raise unsupported(node.name, "Conv", "it is not two-dimensional", ["Conv over pictures"])
@@ -142,6 +62,12 @@ def _lower_conv(self: _Importer, node: Node) -> None:
         raise unsupported(node.name, "Conv", f"dilations {node.attributes['dilations']}", ["dilation 1"])
     if node.attributes.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID"):
         raise unsupported(node.name, "Conv", "auto_pad depends on the input size", ["explicit pads"])
+    first: Node | None = node.attributes.get("first")
+    if first is not None:
+        first_weight, first_bias = self.constant(first, 1), self.constant(first, 2)
+        assert first_weight is not None
+        self.linear_pair(node, first_weight[:, :, 0, 0], first_bias, weight[:, :, 0, 0], bias)
+        return
     if is_linear(self.graph, node):
         self.linear(node, weight[:, :, 0, 0], bias)
         return
@@ -154,6 +80,9 @@ def _lower_conv(self: _Importer, node: Node) -> None:
         right,
         node.attributes.get("activation", 0),
     ]
+    if self.quantize is symmetric_codes and is_packed_convolution(self.graph, node):
+        self.packed_convolution(node, weight, bias, attributes)
+        return
     name = self.tensor_name(node)
     if groups == 1:
         operation, table = "conv2d", weight.transpose(2, 3, 1, 0)
@@ -172,14 +101,14 @@ def _lower_conv(self: _Importer, node: Node) -> None:
     self.values[node.outputs[0]] = self.builder.apply(operation, [self.value(node.inputs[0]), *tensors], attributes)
 
 
-def _lower_matmul(self: _Importer, node: Node) -> None:
-    weight = self.constant(node, 1)
+def _lower_matmul(self: Importer, node: Node) -> None:
+    weight, bias = self.constant(node, 1), self.constant(node, 2)
     if weight is None or weight.ndim != 2:
         raise unsupported(node.name, "MatMul", "its second input is not a constant matrix", ["constant weights [k, n]"])
-    self.linear(node, weight.T, None)
+    self.linear(node, weight.T, bias)
 
 
-def _lower_gemm(self: _Importer, node: Node) -> None:
+def _lower_gemm(self: Importer, node: Node) -> None:
     weight, bias = self.constant(node, 1), self.constant(node, 2)
     if weight is None or node.attributes.get("transA", 0):
         raise unsupported(node.name, "Gemm", "transA is set", ["Gemm with transA = 0"])
@@ -190,12 +119,12 @@ def _lower_gemm(self: _Importer, node: Node) -> None:
     self.linear(node, rows, bias)
 
 
-def _lower_activation(self: _Importer, node: Node) -> None:
+def _lower_activation(self: Importer, node: Node) -> None:
     kind = node.attributes["kind"]
     self.values[node.outputs[0]] = self.builder.apply("activation", [self.value(node.inputs[0])], [kind])
 
 
-def _lower_elementwise(self: _Importer, node: Node) -> None:
+def _lower_elementwise(self: Importer, node: Node) -> None:
     operation = node.operation.lower()
     first, second = node.inputs
     if first in self.graph.constants or _is_wider(self.graph, second, first):
@@ -222,18 +151,7 @@ def _lower_elementwise(self: _Importer, node: Node) -> None:
     self.values[node.outputs[0]] = self.builder.apply(operation, [a, b])
 
 
-def _lower_global_average_pool(self: _Importer, node: Node) -> None:
-    if node.operation == "ReduceMean":
-        axes = node.attributes.get("axes")
-        if len(node.inputs) > 1 and node.inputs[1] in self.graph.constants:
-            axes = self.graph.constants[node.inputs[1]].tolist()
-        rank = self.rank(node.inputs[0])
-        if rank != 4 or axes is None or sorted(axis % rank for axis in axes) != [2, 3]:
-            raise unsupported(node.name, "ReduceMean", f"axes {axes}", ["the mean over height and width"])
-    self.values[node.outputs[0]] = self.builder.apply("global_average_pool", [self.value(node.inputs[0])])
-
-
-def _lower_reshape(self: _Importer, node: Node) -> None:
+def _lower_reshape(self: Importer, node: Node) -> None:
     """Only where the order of the elements is the same in both layouts: pooled vectors and plain rows."""
     source, target = self.graph.shapes.get(node.inputs[0]), self.graph.shapes.get(node.outputs[0])
     if source is None or target is None or None in source or None in target:
@@ -247,7 +165,7 @@ def _lower_reshape(self: _Importer, node: Node) -> None:
     self.values[node.outputs[0]] = value
 
 
-def _lower_softmax(self: _Importer, node: Node) -> None:
+def _lower_softmax(self: Importer, node: Node) -> None:
     rank = self.rank(node.inputs[0])
     axis = node.attributes.get("axis", -1) % max(rank, 1)
     if axis != (1 if rank == 4 else rank - 1):
@@ -255,22 +173,27 @@ def _lower_softmax(self: _Importer, node: Node) -> None:
     self.values[node.outputs[0]] = self.builder.apply("softmax", [self.value(node.inputs[0])])
 
 
-_LOWERINGS: dict[str, Callable[[_Importer, Node], None]] = {
+_LOWERINGS: dict[str, Callable[[Importer, Node], None]] = {
     "Conv": _lower_conv,
     "MatMul": _lower_matmul,
     "Gemm": _lower_gemm,
     "Activation": _lower_activation,
     "Add": _lower_elementwise,
     "Mul": _lower_elementwise,
-    "GlobalAveragePool": _lower_global_average_pool,
-    "ReduceMean": _lower_global_average_pool,
+    "GlobalAveragePool": onnx_pictures.lower_global_average_pool,
+    "ReduceMean": onnx_pictures.lower_global_average_pool,
+    "MaxPool": onnx_pictures.lower_pool,
+    "AveragePool": onnx_pictures.lower_pool,
+    "ConvTranspose": onnx_pictures.lower_conv_transpose,
+    "Resize": onnx_pictures.lower_resize,
+    "Concat": onnx_pictures.lower_concat,
+    "Rows": onnx_pictures.lower_rows,
     "Flatten": _lower_reshape,
     "Reshape": _lower_reshape,
     "Squeeze": _lower_reshape,
     "Unsqueeze": _lower_reshape,
     "Softmax": _lower_softmax,
 }
-_MEAN_KEEPING = ("GlobalAveragePool", "ReduceMean", "Flatten", "Reshape", "Squeeze", "Unsqueeze")
 _FUSED = (
     "BatchNormalization",
     "Pad",
@@ -278,12 +201,13 @@ _FUSED = (
     "Clip",
     "Sigmoid",
     "HardSwish",
-    "HardSigmoid * x",
+    "HardSigmoid",
+    "Erf (in GELU)",
     "Tanh",
     "Gelu",
     "Identity",
 )
-SUPPORTED = sorted({*(name for name in _LOWERINGS if name != "Activation"), *_FUSED})
+SUPPORTED = sorted({*(name for name in _LOWERINGS if name not in ("Activation", "Rows")), *_FUSED})
 
 
 def _stored(shape: tuple[int | None, ...]) -> tuple[int | None, ...]:

@@ -86,6 +86,32 @@ def linear(
     return builder.apply("linear", [x, packed, scale, offset, residual], attributes)
 
 
+def linear_pair(
+    builder: ProgramBuilder,
+    names: tuple[str, str],
+    x: Value,
+    weights: tuple[QuantizedMatrix, QuantizedMatrix],
+    biases: tuple[NDArray[np.float32] | None, NDArray[np.float32] | None],
+    activations: tuple[int, int],
+    *,
+    has_residual: bool = False,
+    gate: Value | None = None,
+) -> Value:
+    """Appends act(act(x W1^T + b1) W2^T + b2), plus x with has_residual; with a gate x is multiplied by it first."""
+    first, second = weights
+    tensors = [
+        tensor for name, matrix in zip(names, weights, strict=True) for tensor in matrix_tensors(builder, name, matrix)
+    ]
+    offsets = [
+        None if bias is None else builder.tensor(f"{name}.bias", bias.astype(np.float32))
+        for name, bias in zip(names, biases, strict=True)
+    ]
+    attributes = [first.k, first.n, second.n]
+    for matrix, activation in zip(weights, activations, strict=True):
+        attributes += [matrix.bits, matrix.zero2, activation]
+    return builder.apply("linear_pair", [x, *tensors, *offsets, gate], [*attributes, int(has_residual)])
+
+
 def matrix_tensors(builder: ProgramBuilder, name: str, matrix: QuantizedMatrix) -> tuple[Value, Value]:
     """Stores a quantized matrix as NAME.w<bits> and NAME.scale."""
     packed = builder.tensor(f"{name}.w{matrix.bits}", pack_codes(matrix.codes, matrix.bits))

@@ -167,7 +167,7 @@ def validate(program: Program, tensors: TensorStore, states: Sequence[State]) ->
             )
             ready.add(slot)
         for name, value in zip(OPERATIONS[step.operation].attributes, step.attributes, strict=False):
-            if name == "activation":
+            if name.startswith("activation"):
                 _require(program, 0 <= value < len(ACTIVATIONS), f"{where} has unknown activation {value}")
             if name == "state" or name.endswith("_state"):
                 _require(program, 0 <= value < len(states), f"{where} names state {value} of {len(states)}")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from mobile_multimodal.errors import ModelFormatError
 
 NO_SLOT = 0xFFFFFFFF
-ACTIVATIONS = ("none", "relu", "relu6", "silu", "gelu", "sigmoid", "hard_swish", "tanh")
+ACTIVATIONS = ("none", "relu", "relu6", "silu", "gelu", "sigmoid", "hard_swish", "tanh", "hard_sigmoid")
 INPUT_TYPES = ("f32", "u8", "i32")
 
 
@@ -33,7 +33,11 @@ class Operation:
         return bool(self.attributes) and self.attributes[-1].endswith("...")
 
 
-_CONVOLUTION = ("stride_h", "stride_w", "pad_top", "pad_left", "pad_bottom", "pad_right", "activation")
+_WINDOW = ("stride_h", "stride_w", "pad_top", "pad_left", "pad_bottom", "pad_right")
+_CONVOLUTION = (*_WINDOW, "activation")
+_POOL = ("kernel_h", "kernel_w", *_WINDOW)
+_FIRST = ("bits_1", "zero2_1", "activation_1")
+_SECOND = ("bits_2", "zero2_2", "activation_2")
 _HEADS = ("heads", "kv_heads", "head_dim")
 
 OPERATIONS: dict[str, Operation] = {
@@ -42,7 +46,15 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "conv2d": Operation(("x", "w", "bias?"), _CONVOLUTION),
     "conv2d_depthwise": Operation(("x", "w", "bias?"), _CONVOLUTION),
+    "conv2d_packed": Operation(
+        ("x", "packed", "scale", "bias?", "x2?", "x3?", "x4?", "x5?"),
+        ("bits", "n", "zero2", "kernel_h", "kernel_w", *_CONVOLUTION),
+    ),
     "linear": Operation(("x", "packed", "scale", "bias?", "residual?"), ("bits", "n", "k", "zero2", "activation")),
+    "linear_pair": Operation(
+        ("x", "packed_1", "scale_1", "packed_2", "scale_2", "bias_1?", "bias_2?", "gate?"),
+        ("k", "hidden", "n", *_FIRST, *_SECOND, "residual"),
+    ),
     "linear_f32": Operation(("x", "w", "bias?", "residual?"), ("activation",)),
     "add": Operation(("a", "b")),
     "mul": Operation(("a", "b")),
@@ -58,7 +70,12 @@ OPERATIONS: dict[str, Operation] = {
     "embedding": Operation(("tokens", "packed", "scale"), ("bits", "n", "k", "zero2")),
     "embedding_f32": Operation(("tokens", "table")),
     "global_average_pool": Operation(("x",)),
+    "max_pool2d": Operation(("x",), _POOL),
+    "average_pool2d": Operation(("x",), _POOL),
     "reshape": Operation(("x",), ("dims...",)),
+    "concat": Operation(("a", "b", "c?", "d?", "e?", "f?", "g?", "h?")),
+    "upsample_nearest": Operation(("x", "residual?"), ("factor_h", "factor_w")),
+    "depth_to_space": Operation(("x",), ("block",)),
 }
 
 
@@ -176,8 +193,8 @@ def _attribute_text(step: Instruction) -> str:
         return f"{spec.attributes[0].removesuffix('...')}={list(step.attributes)}"
     parts = []
     for name, value in zip(spec.attributes, step.attributes, strict=True):
-        if name == "activation":
-            parts.append(f"activation={ACTIVATIONS[int(value)] if 0 <= value < len(ACTIVATIONS) else value}")
+        if name.startswith("activation"):
+            parts.append(f"{name}={ACTIVATIONS[int(value)] if 0 <= value < len(ACTIVATIONS) else value}")
         elif name.endswith(":f"):
             parts.append(f"{name.removesuffix(':f')}={value:.6g}")
         else:
