@@ -265,3 +265,18 @@ def test_a_closed_model(make_reader: Callable[[], MobileMultiModalLLM]) -> None:
 @pytest.fixture
 def make_reader(tmp_path: Path) -> Callable[[], MobileMultiModalLLM]:
     return lambda: MobileMultiModalLLM.from_pretrained(write_ocr_model(tmp_path / "closing.gguf"))
+
+
+def test_the_shipped_model_reads_a_page(shipped_model: MobileMultiModalLLM, root: Path) -> None:
+    result = shipped_model.extract_text(root / "examples" / "pages" / "invoice.png")
+    assert str(result).splitlines() == [
+        "Invoice 4711-A",
+        "One small file that sees: 2-bit weights, no network",
+        "Total due: 1,284.50 EUR by 2026-12-01",
+        "Contact: hello@example.org",
+        "even at an angle of 15 degrees",
+    ]
+    assert all(line.confidence > 0.8 for line in result.lines)
+    left, top = result.lines[0].box[0]
+    assert abs(left - 40) < 8
+    assert abs(top - 38) < 12
