@@ -13,6 +13,7 @@ pytest.importorskip("torch", reason="the extra `train` is not installed")
 pytest.importorskip("pycocoevalcap", reason="the extra `train` is not installed")
 
 from mobile_multimodal.cli.main import main
+from mobile_multimodal.training.checkpoint import load_checkpoint
 
 COLOURS = {"red": (200, 30, 30), "green": (30, 180, 40), "blue": (30, 40, 200), "white": (240, 240, 240)}
 TINY = ["--width", "64", "--heads", "2", "--layers", "1", "--ffn", "64", "--vocab-size", "320", "--views", "2"]
@@ -37,24 +38,37 @@ def data(tmp_path: Path) -> Path:
 
 
 @pytest.mark.usefixtures("shipped_model")
-def test_train_runs_from_pictures_to_a_student(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_train_runs_from_pictures_to_a_student(
+    data: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "run"
-    command = ["train", "caption", "--data", str(data), "--out", str(out), "--effort", "0.01", "--threads", "1", *TINY]
+    command = ["train", "caption", "--data", str(data), "--unlabelled", str(pictures), "--out", str(out)]
+    command += ["--effort", "0.01", "--threads", "1", *TINY]
     assert main(command) == 0
     assert "mobile-mm build --decoder" in capsys.readouterr().out
-    for stage in ("teacher", "reinforced", "adapt", "student"):
+    for stage in ("teacher", "reinforced", "student"):
         assert (out / stage / "metrics.png").stat().st_size > 0
         rounds = [json.loads(line) for line in (out / stage / "metrics.jsonl").read_text().splitlines()]
         assert all(0 <= record["cider_d"]["value"] <= 10 for record in rounds)
-    # Every stage is done: running again trains nothing, and the twin comes only when it is asked for.
+    assert load_checkpoint(out / "reinforced" / "model.pt").config.bits == 32
+    assert load_checkpoint(out / "student" / "model.pt").config.bits == 2
+    # Every stage is done: running again trains nothing.
     weights = (out / "student" / "model.pt").read_bytes()
     assert main(command) == 0
     assert (out / "student" / "model.pt").read_bytes() == weights
-    assert not (out / "twin").exists()
-    assert main([*command, "--stage", "twin"]) == 0
-    assert (out / "twin" / "model.pt").is_file()
 
 
 def test_effort_must_be_positive(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "caption", "--data", str(data), "--out", str(tmp_path / "run"), "--effort", "0"]) == 2
     assert "effort is 0.0, expected 0 < effort <= 10" in capsys.readouterr().err
+
+
+def test_a_folder_without_pictures_cannot_serve_imitation(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    command = ["train", "caption", "--data", str(data), "--out", str(tmp_path / "run"), "--stage", "features"]
+    command += ["--effort", "0.01", *TINY]
+    assert main([*command, "--unlabelled", str(tmp_path / "empty")]) == 2
+    assert "holds no pictures" in capsys.readouterr().err
+    assert main([*command, "--unlabelled", str(tmp_path / "none")]) == 5

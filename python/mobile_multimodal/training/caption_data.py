@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -40,6 +41,49 @@ def make_batch(features: Tensor, captions: Sequence[Sequence[int]], pictures: Te
         following[row, : len(line) - 1] = line[1:]
     batch = TokenBatch.from_lengths(tokens, lengths, len(captions) // features.shape[0])
     return CaptionBatch(features, batch, following.flatten()[batch.index], pictures)
+
+
+class PictureBatches(Protocol):
+    """What a training run passes over."""
+
+    def __len__(self) -> int:
+        """Pictures of one pass."""
+
+    def batches(self, size: int, random: np.random.Generator) -> Iterator[CaptionBatch]:
+        """One pass in random order, `size` pictures a batch."""
+
+
+class UnlabelledSet:
+    """Pictures without captions, for a student that imitates its teacher on them: every caption is empty."""
+
+    def __init__(self, cache: FeatureCache) -> None:
+        self._cache = cache
+
+    def __len__(self) -> int:
+        return len(self._cache.names)
+
+    def batches(self, size: int, random: np.random.Generator) -> Iterator[CaptionBatch]:
+        """One pass in random order, a random view of each picture."""
+        order = random.permutation(len(self))
+        views = random.choice(self._cache.views, size=len(self))
+        for start in range(0, len(order), size):
+            pictures = order[start : start + size]
+            features = torch.from_numpy(self._cache.read(pictures, views[pictures]))
+            yield make_batch(features, [[] for _ in pictures], torch.from_numpy(pictures))
+
+
+class TakingTurns:
+    """Batches of two sets, one from each, until one of them is used up."""
+
+    def __init__(self, first: PictureBatches, second: PictureBatches) -> None:
+        self._first, self._second = first, second
+
+    def __len__(self) -> int:
+        return 2 * min(len(self._first), len(self._second))
+
+    def batches(self, size: int, random: np.random.Generator) -> Iterator[CaptionBatch]:
+        for pair in zip(self._first.batches(size, random), self._second.batches(size, random), strict=False):
+            yield from pair
 
 
 class CaptionSet:

@@ -19,6 +19,7 @@ class CaptionRecipe:
 
     student: CaptionConfig = field(default_factory=lambda: CaptionConfig(layers=3))
     views: int = 6
+    unlabelled_views: int = 2
     smoothing: float = 0.1
     dropout: float = 0.15
     seed: int = 0
@@ -39,16 +40,12 @@ class CaptionRecipe:
         return self._settings(rounds=4, steps=191, rate=6e-4, pictures=32, warmup=200, decay=0.05)
 
     def reinforced_settings(self) -> TrainSettings:
-        """The teacher, self-critical: what the student imitates."""
-        return self._settings(rounds=4, steps=190, rate=8e-5, warmup=10, average=True)
-
-    def adapt_settings(self) -> TrainSettings:
-        """First steps on the low-bit levels, along captions of the reinforced teacher."""
-        return self._settings(rounds=1, steps=300, rate=4e-4, warmup=30)
+        """Self-critical, in full precision: the student's teacher, and its twin in a comparison."""
+        return self._settings(rounds=10, steps=200, rate=8e-5, average=True)
 
     def student_settings(self) -> TrainSettings:
-        """Self-critical again: at the student's bits for the student, in full precision for its twin."""
-        return self._settings(rounds=8, steps=200, rate=3e-5, warmup=10, average=True)
+        """Imitation of the reinforced model at low bits."""
+        return self._settings(rounds=4, steps=150, rate=4e-4, warmup=30)
 
     def _settings(
         self,

@@ -10,7 +10,8 @@ from tokenizers import Tokenizer
 
 from mobile_multimodal.errors import InvalidInputError
 from mobile_multimodal.evaluation.caption_references import read_captions
-from mobile_multimodal.training.caption_data import CaptionSet
+from mobile_multimodal.images import FILE_SUFFIXES
+from mobile_multimodal.training.caption_data import CaptionSet, PictureBatches, TakingTurns, UnlabelledSet
 from mobile_multimodal.training.caption_model import CaptionModel, initialise
 from mobile_multimodal.training.caption_recipe import CaptionRecipe
 from mobile_multimodal.training.caption_text import normal_form, train_tokenizer
@@ -32,11 +33,30 @@ from mobile_multimodal.training.trainer import Trainer, TrainSettings
 TRAIN_SPLITS = ("train", "extra")
 
 
-class CaptionStages:
-    """Runs stages on the data set in `data`; files go to `out`, a stage whose result is there resumes or skips."""
+def find_pictures(folder: Path) -> list[Path]:
+    """Picture files in a folder and its folders, in order of their names."""
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in FILE_SUFFIXES)
+    if not paths:
+        raise InvalidInputError(f"{folder} holds no pictures", hint=f"expected files {' '.join(FILE_SUFFIXES)}")
+    return paths
 
-    def __init__(self, data: Path, out: Path, recipe: CaptionRecipe, encode: Callable[[], Encode]) -> None:
+
+class CaptionStages:
+    """Runs stages on the data set in `data`; files go to `out`, a stage whose result is there resumes or skips.
+
+    `unlabelled` is a folder of pictures without captions, on which the student imitates its teacher as well.
+    """
+
+    def __init__(
+        self,
+        data: Path,
+        out: Path,
+        recipe: CaptionRecipe,
+        encode: Callable[[], Encode],
+        unlabelled: Path | None = None,
+    ) -> None:
         self._data, self._out, self._recipe, self._encode = data, out, recipe, encode
+        self._unlabelled = unlabelled
 
     def run(self, stage: str) -> None:
         """Runs one of STAGES."""
@@ -52,6 +72,9 @@ class CaptionStages:
         ):
             pictures = [self._data / "images" / name for name in names]
             build_cache(self._out / "features", split, pictures, views, encode)
+        if self._unlabelled is not None:
+            pictures = find_pictures(self._unlabelled)
+            build_cache(self._out / "features", "unlabelled", pictures, self._recipe.unlabelled_views, encode)
 
     def _tokenizer(self) -> None:
         texts = (normal_form(text) for captions in self._captions.values() for text in captions)
@@ -66,28 +89,19 @@ class CaptionStages:
         self._train(model, SupervisedObjective(recipe.smoothing), recipe.teacher_settings(), "teacher")
 
     def _reinforced(self) -> None:
-        model = self._start("teacher")
-        self._train(model, self._self_critical(), self._recipe.reinforced_settings(), "reinforced")
-
-    def _adapt(self) -> None:
-        recipe, teacher = self._recipe, self._load("reinforced")
-        model = student_from_teacher(teacher, recipe.student, seed=recipe.seed)
-        self._train(model, ImitationObjective(teacher.build_model()), recipe.adapt_settings(), "adapt")
+        # With dropout: self-critical training overfits without (docs/experiments/0003).
+        model = self._load("teacher").build_model(self._recipe.dropout, self._recipe.seed)
+        objective = SelfCriticalObjective(CiderReward(self._training_set.texts), self._loaded_tokenizer)
+        self._train(model, objective, self._recipe.reinforced_settings(), "reinforced")
 
     def _student(self) -> None:
-        model = self._start("adapt")
-        self._train(model, self._self_critical(), self._recipe.student_settings(), "student")
-
-    def _twin(self) -> None:
-        model = self._start("reinforced")
-        self._train(model, self._self_critical(), self._recipe.student_settings(), "twin")
-
-    def _start(self, stage: str) -> CaptionModel:
-        """The model of an earlier stage with dropout: self-critical training overfits without (experiments/0003)."""
-        return self._load(stage).build_model(self._recipe.dropout, self._recipe.seed)
-
-    def _self_critical(self) -> SelfCriticalObjective:
-        return SelfCriticalObjective(CiderReward(self._training_set.texts), self._loaded_tokenizer)
+        recipe, teacher = self._recipe, self._load("reinforced")
+        model = student_from_teacher(teacher, recipe.student, seed=recipe.seed)
+        data: PictureBatches = self._training_set
+        if self._unlabelled is not None:
+            cache = FeatureCache(self._out / "features", "unlabelled", recipe.unlabelled_views)
+            data = TakingTurns(data, UnlabelledSet(cache))
+        self._train(model, ImitationObjective(teacher.build_model()), recipe.student_settings(), "student", data)
 
     @property
     def _tokenizer_path(self) -> Path:
@@ -123,10 +137,17 @@ class CaptionStages:
             raise InvalidInputError(f"{path} is not there", hint=f"run --stage {stage} first")
         return load_checkpoint(path)
 
-    def _train(self, model: CaptionModel, objective: Objective, settings: TrainSettings, name: str) -> None:
+    def _train(
+        self,
+        model: CaptionModel,
+        objective: Objective,
+        settings: TrainSettings,
+        name: str,
+        data: PictureBatches | None = None,
+    ) -> None:
         Trainer(
             model,
-            self._training_set,
+            data or self._training_set,
             objective,
             settings,
             self._evaluation,

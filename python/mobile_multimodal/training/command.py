@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mobile_multimodal.errors import InvalidInputError, MissingExtraError, NotFoundError
 from mobile_multimodal.model.hub import DEFAULT_MODEL, find_model
-from mobile_multimodal.training.stage_names import STAGES, STUDENT_STAGES
+from mobile_multimodal.training.stage_names import STAGES
 
 
 def add_train_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,8 +19,9 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("task", choices=["caption"], help="what the model learns")
     parser.add_argument("--data", required=True, type=Path, help="folder with images/ and captions_{train,dev}.csv")
     parser.add_argument("--out", required=True, type=Path, help="folder for caches, checkpoints and metrics")
+    parser.add_argument("--stage", default="all", choices=["all", *STAGES], help="one stage (default: %(default)s)")
     parser.add_argument(
-        "--stage", default="all", choices=["all", *STAGES], help="one stage; all but the twin by default"
+        "--unlabelled", type=Path, metavar="FOLDER", help="pictures without captions for the student to imitate on"
     )
     parser.add_argument("--encoder", default=DEFAULT_MODEL, help="model whose image encoder is used (%(default)s)")
     parser.add_argument("--bits", type=int, default=2, choices=[2, 4], help="bits of the student (%(default)s)")
@@ -50,6 +51,8 @@ def run_train(arguments: argparse.Namespace) -> int:
         ) from error
     if not arguments.data.is_dir():
         raise NotFoundError(f"the data folder {arguments.data} is not there", hint="pass the data set with --data")
+    if arguments.unlabelled is not None and not arguments.unlabelled.is_dir():
+        raise NotFoundError(f"the folder {arguments.unlabelled} is not there", hint="pass pictures with --unlabelled")
     if arguments.threads < 0:
         raise InvalidInputError(f"option --threads is {arguments.threads}, expected 0 or more", hint="0 is every CPU")
     if arguments.threads:
@@ -67,9 +70,13 @@ def run_train(arguments: argparse.Namespace) -> int:
         vocab_size=arguments.vocab_size,
     )
     stages = CaptionStages(
-        arguments.data, arguments.out, replace(recipe, student=shape), lambda: _core_encoder(arguments)
+        arguments.data,
+        arguments.out,
+        replace(recipe, student=shape),
+        lambda: _core_encoder(arguments),
+        arguments.unlabelled,
     )
-    for stage in STUDENT_STAGES if arguments.stage == "all" else (arguments.stage,):
+    for stage in STAGES if arguments.stage == "all" else (arguments.stage,):
         stages.run(stage)
     result = arguments.out / "student" / "model.pt"
     if result.is_file():

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from mobile_multimodal.errors import InvalidInputError
 from mobile_multimodal.evaluation.caption_metrics import CaptionScores
 from mobile_multimodal.quantization.linear import QuantizedLinear
-from mobile_multimodal.training.caption_data import CaptionBatch, CaptionSet
+from mobile_multimodal.training.caption_data import CaptionBatch, PictureBatches
 from mobile_multimodal.training.caption_model import CaptionModel
 from mobile_multimodal.training.checkpoint import save_checkpoint, write_atomically
 from mobile_multimodal.training.metrics_log import MetricsLog
@@ -71,7 +71,7 @@ class Trainer:
     def __init__(
         self,
         model: CaptionModel,
-        data: CaptionSet,
+        data: PictureBatches,
         objective: Objective,
         settings: TrainSettings,
         evaluate: Evaluate,
