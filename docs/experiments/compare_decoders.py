@@ -1,4 +1,4 @@
-"""Trains decoders of equal file size with an equal budget and scores them: experiments 0002 and 0003.
+"""Trains decoders of equal file size with an equal budget and scores them: experiment 0002.
 
     python docs/experiments/compare_decoders.py --work RUN --data FLICKR8K --out OUT SYSTEM
 
