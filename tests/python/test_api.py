@@ -390,6 +390,15 @@ class TestShippedModel:
         assert drawn[0] == drawn[1]
         assert len(set(drawn)) > 1
 
+    @pytest.mark.usefixtures("shipped_model")
+    def test_a_deadline_ends_with_its_call(self) -> None:
+        native = pytest.importorskip("mobile_multimodal.native")
+        session = native.Session(native.Engine(str(find_model("mobile-mm-llm-int2"))), 1)
+        for task in (session.caption, session.read_text):
+            with pytest.raises(DeadlineExceededError):
+                task(PICTURE, deadline_seconds=1e-6)
+            assert session.run("encode_image", {"pixels": np.zeros((224, 224, 3), np.uint8)})["features"].any()
+
     def test_cancelling_deadline_and_length(self, shipped_model: MobileMultiModalLLM, pictures: Path) -> None:
         with shipped_model.stream_caption(pictures / "cat.jpg") as stream:
             next(stream)

@@ -1,18 +1,13 @@
 // Runs the caption programs and writes the sentence.
 #include "tasks/captioning.h"
 
-#include <chrono>
 #include <cmath>
+
+#include "tasks/deadline.h"
 
 namespace mm::tasks {
 
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double milliseconds(Clock::time_point from, Clock::time_point to) {
-  return std::chrono::duration<double, std::milli>(to - from).count();
-}
 
 // The decoder of a session: runs `decode`, keeps the time of the first token.
 class SessionDecoder final : public TokenDecoder {
@@ -137,16 +132,11 @@ base::Result<Caption> caption(Session& session, const vision::PictureView& pictu
                                "set num_beams=1");
   for (const std::string& stop : settings.stop)
     if (stop.empty()) return base::invalid_input("a stop text is empty, expected at least one character");
-  if (!(settings.deadline_seconds >= 0 && settings.deadline_seconds < 1e6))
-    return base::invalid_input("`deadline_seconds` is " + std::to_string(settings.deadline_seconds) +
-                               ", expected 0 (none) to 1000000");
+  MM_RETURN_IF_ERROR(check_deadline_seconds(settings.deadline_seconds));
 
   const Clock::time_point start = Clock::now();
   program::Interpreter& interpreter = session.interpreter();
-  interpreter.set_deadline(settings.deadline_seconds > 0
-                               ? start + std::chrono::duration_cast<Clock::duration>(
-                                             std::chrono::duration<double>(settings.deadline_seconds))
-                               : Clock::time_point::max());
+  const Deadline deadline(interpreter, start, settings.deadline_seconds);
   Caption result;
   Session::EncodeTimes encode_times;
   MM_ASSIGN_OR_RETURN(const tensor::TensorView features, session.encode_image(picture, &encode_times));

@@ -1,9 +1,9 @@
 // Runs detection and recognition under one deadline.
 #include "tasks/text_reading.h"
 
-#include <chrono>
 #include <new>
 
+#include "tasks/deadline.h"
 #include "tasks/picture_program.h"
 #include "tasks/text_detection.h"
 #include "vision/line_crop.h"
@@ -12,30 +12,6 @@
 namespace mm::tasks {
 
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double milliseconds(Clock::time_point from, Clock::time_point to) {
-  return std::chrono::duration<double, std::milli>(to - from).count();
-}
-
-// Holds the interpreter to a deadline for as long as it lives.
-class Deadline {
- public:
-  Deadline(program::Interpreter& interpreter, Clock::time_point start, double seconds) : interpreter_(interpreter) {
-    if (seconds > 0)
-      interpreter.set_deadline(start +
-                               std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds)));
-    else
-      interpreter.set_deadline(Clock::time_point::max());
-  }
-  ~Deadline() { interpreter_.set_deadline(Clock::time_point::max()); }
-  Deadline(const Deadline&) = delete;
-  Deadline& operator=(const Deadline&) = delete;
-
- private:
-  program::Interpreter& interpreter_;
-};
 
 base::Status check(const TextSettings& settings) {
   const auto check_integer = [](const char* name, int value, int least, int most) -> base::Status {
@@ -47,10 +23,7 @@ base::Status check(const TextSettings& settings) {
   MM_RETURN_IF_ERROR(check_integer("batch_lines", settings.batch_lines, 1, 64));
   if (!(settings.min_confidence >= 0 && settings.min_confidence <= 1))
     return base::invalid_input("`min_confidence` is " + std::to_string(settings.min_confidence) + ", expected 0 to 1");
-  if (!(settings.deadline_seconds >= 0 && settings.deadline_seconds < 1e6))
-    return base::invalid_input("`deadline_seconds` is " + std::to_string(settings.deadline_seconds) +
-                               ", expected 0 (none) to 1000000");
-  return {};
+  return check_deadline_seconds(settings.deadline_seconds);
 }
 
 base::Result<ReadText> read(Session& session, const vision::PictureView& picture, const TextSettings& settings,
