@@ -8,22 +8,13 @@
 #include <vector>
 
 #include "check.h"
+#include "picture.h"
 
 namespace {
 
 using mm::base::StatusCode;
 using mm::vision::CropBox;
 using mm::vision::PictureView;
-
-struct Picture {
-  int height, width, channels;
-  std::vector<uint8_t> pixels;
-
-  Picture(int h, int w, int c) : height(h), width(w), channels(c), pixels(static_cast<size_t>(h * w * c)) {}
-  PictureView view() const { return {pixels.data(), height, width, channels, 0}; }
-  uint8_t& at(int y, int x, int c) { return pixels[static_cast<size_t>((y * width + x) * channels + c)]; }
-  uint8_t at(int y, int x, int c) const { return pixels[static_cast<size_t>((y * width + x) * channels + c)]; }
-};
 
 // kind 0: noise; 1: black and white noise, where errors are largest; 2: a slope.
 Picture make_picture(int height, int width, int channels, int kind) {

@@ -7,20 +7,13 @@
 #include <vector>
 
 #include "check.h"
+#include "picture.h"
 
 namespace {
 
 using mm::vision::PictureView;
 using mm::vision::Point;
 using mm::vision::Quad;
-
-struct Picture {
-  int height, width, channels;
-  std::vector<uint8_t> pixels;
-  Picture(int h, int w, int c) : height(h), width(w), channels(c), pixels(static_cast<size_t>(h * w * c)) {}
-  uint8_t& at(int y, int x, int c) { return pixels[static_cast<size_t>((y * width + x) * channels + c)]; }
-  PictureView view() const { return {pixels.data(), height, width, channels, 0}; }
-};
 
 std::vector<uint8_t> crop(const PictureView& picture, const Quad& quad, int height, int width) {
   std::vector<uint8_t> out(static_cast<size_t>(height * width * 3));

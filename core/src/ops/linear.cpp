@@ -49,9 +49,7 @@ base::Result<LinearShape> shape_of(const Attributes& attributes, const Inputs& i
 base::Status infer_linear(const InferContext& context, const Attributes& attributes, const Inputs& inputs,
                           Inferred& out) {
   MM_ASSIGN_OR_RETURN(const LinearShape s, shape_of(attributes, inputs));
-  out.shape = inputs[0]->shape;
-  if (out.shape.rank == 0) out.shape.rank = 1;
-  out.shape.dims[static_cast<size_t>(out.shape.rank - 1)] = s.matrix.n;
+  out.shape = inputs[0]->shape.with_last(s.matrix.n);
   out.scratch_bytes = scratch_bytes(s) * static_cast<size_t>(context.threads);
   return {};
 }
@@ -117,9 +115,7 @@ base::Status infer_linear_f32(const InferContext&, const Attributes& attributes,
     MM_RETURN_IF_ERROR(expect_f32(*inputs[3], "linear_f32: residual"));
     MM_RETURN_IF_ERROR(expect_elements(*inputs[3], rows * n, "linear_f32: residual"));
   }
-  out.shape = x.shape;
-  if (out.shape.rank == 0) out.shape.rank = 1;
-  out.shape.dims[static_cast<size_t>(out.shape.rank - 1)] = n;
+  out.shape = x.shape.with_last(n);
   return {};
 }
 

@@ -74,9 +74,7 @@ base::Result<PairShape> shape_of(const Attributes& attributes, const Inputs& inp
 base::Status infer_linear_pair(const InferContext& context, const Attributes& attributes, const Inputs& inputs,
                                Inferred& out) {
   MM_ASSIGN_OR_RETURN(const PairShape s, shape_of(attributes, inputs));
-  out.shape = inputs[0]->shape;
-  if (out.shape.rank == 0) out.shape.rank = 1;
-  out.shape.dims[static_cast<size_t>(out.shape.rank - 1)] = s.second.n;
+  out.shape = inputs[0]->shape.with_last(s.second.n);
   out.scratch_bytes = scratch_bytes(s) * static_cast<size_t>(context.threads);
   return {};
 }

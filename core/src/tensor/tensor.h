@@ -46,6 +46,13 @@ struct Shape {
 
   int64_t operator[](int i) const { return dims[static_cast<size_t>(i)]; }
   int64_t last() const { return rank == 0 ? 1 : dims[static_cast<size_t>(rank - 1)]; }
+  // The same with another last dimension; a scalar becomes a vector.
+  Shape with_last(int64_t size) const {
+    Shape shape = *this;
+    if (shape.rank == 0) shape.rank = 1;
+    shape.dims[static_cast<size_t>(shape.rank - 1)] = size;
+    return shape;
+  }
   // Product of all dimensions; callers keep it far below 2^63 (the container and the interpreter check).
   int64_t elements() const {
     int64_t product = 1;
