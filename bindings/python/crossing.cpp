@@ -1,6 +1,8 @@
 // Turns statuses into exceptions, and arrays into views and back.
 #include "crossing.h"
 
+#include <nanobind/stl/string.h>
+
 #include <cstring>
 
 using mm::base::Status;
