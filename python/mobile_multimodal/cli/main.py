@@ -54,8 +54,14 @@ COMMANDS: Final[dict[str, Command]] = {
             extra="train",
         ),
         Command(
+            name="questions",
+            summary="make questions with answers from captions, shapes and stamps to train on",
+            module="mobile_multimodal.training.question_command",
+            extra="train",
+        ),
+        Command(
             name="evaluate",
-            summary="score a model file on captioned pictures",
+            summary="score a model file on captions, questions or retrieval",
             module="mobile_multimodal.evaluation.command",
             extra="train",
         ),
