@@ -96,9 +96,12 @@ def parameter_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
             layer(f"{prefix}.layers.{index}", config[f"{prefix}_ffn"])
     linear("text_head", config["embedding_width"], width)
     linear("picture_head", config["embedding_width"], width)
-    linear("question_pool", width, width)
-    linear("answer_head", len(ANSWERS), width)
-    linear("score_head", 1, width)
+    linear("question_pool", 2 * width, width)
+    linear("glimpse_q", width, width)
+    linear("glimpse_kv", 2 * width, width)
+    linear("glimpse_out", 2 * width, width)
+    linear("answer_head", len(ANSWERS), 2 * width)
+    linear("score_head", 1, 2 * width)
     return shapes
 
 
@@ -170,7 +173,10 @@ class PlainTower:
         x = self._shared(tokens, segments)
         for index in range(self._config["question_layers"]):
             x = self._layer(f"question.{index}", x, self._linear(f"question.{index}.cross_kv", grid))
-        h = gelu(self._linear("question_pool", x.mean(axis=0, keepdims=True)))
+        pooled = x.mean(axis=0, keepdims=True)
+        keys, values = np.split(self._linear("glimpse_kv", grid), 2, axis=1)
+        seen = self._attend(self._linear("glimpse_q", pooled), keys, values)
+        h = gelu(self._linear("question_pool", pooled) + self._linear("glimpse_out", seen))
         return self._linear("answer_head", h)[0], self._linear("score_head", h)[0]
 
     @property

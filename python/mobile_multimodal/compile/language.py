@@ -42,7 +42,7 @@ def build_language_tower(
     """
     shape = checkpoint.shape
     layers = LanguageLayers(checkpoint, bits_override)
-    names = [f"question.{index}.memory" for index in range(shape.question_layers)]
+    names = [*(f"question.{index}.memory" for index in range(shape.question_layers)), "question.glimpse.memory"]
     return LanguageTower(
         programs=(
             _build_embed_text(shape, layers, ProgramBuilder("embed_text", tensors)),
@@ -85,9 +85,9 @@ def _build_prepare_question(
     shape: LanguageShape, layers: LanguageLayers, builder: ProgramBuilder, first_state: int
 ) -> Program:
     grid = layers.picture(builder, "grid", builder.input("features", "f32"), shape.grid_layers, shape.grid_ffn)
-    for index in range(shape.question_layers):
-        size = (2 * shape.width, shape.width)
-        keys_values = layers.linear(builder, f"question.{index}.cross_kv", grid, size, shape.bits)
+    names = [*(f"question.{index}.cross_kv" for index in range(shape.question_layers)), "glimpse_kv"]
+    for index, name in enumerate(names):
+        keys_values = layers.linear(builder, name, grid, (2 * shape.width, shape.width), shape.bits)
         builder.emit("state_write", [keys_values], [first_state + index])
     return builder.finish()
 
@@ -99,9 +99,14 @@ def _build_answer_question(
     x = layers.shared_text(builder, tokens, positions, segments)
     for index in range(shape.question_layers):
         x = layers.layer(builder, f"question.{index}", x, shape.ffn, shape.bits, memory=first_state + index)
-    square = (shape.width, shape.width)
-    pooled = layers.linear(builder, "question_pool", layers.mean(builder, x), square, shape.head_bits, activation=GELU)
+    pooled = layers.mean(builder, x)
+    hidden = layers.linear(builder, "question_pool", pooled, (shape.hidden, shape.width), shape.head_bits)
+    seen = layers.look(builder, "glimpse_q", pooled, first_state + shape.question_layers)
+    hidden = layers.linear(
+        builder, "glimpse_out", seen, (shape.hidden, shape.width), shape.bits, residual=hidden
+    )
+    hidden = builder.apply("activation", [hidden], [GELU])
     for output, head, count in (("answers", "answer_head", answers), ("score", "score_head", 1)):
-        y = layers.linear(builder, head, pooled, (count, shape.width), shape.head_bits)
+        y = layers.linear(builder, head, hidden, (count, shape.hidden), shape.head_bits)
         builder.output(output, builder.apply("reshape", [y], [count]))
     return builder.finish()

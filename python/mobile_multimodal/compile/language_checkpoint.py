@@ -50,6 +50,11 @@ class LanguageShape:
     def head_dim(self) -> int:
         return self.width // self.heads
 
+    @property
+    def hidden(self) -> int:
+        """Columns of what the heads for answers and scores read."""
+        return 2 * self.width
+
 
 @dataclass(frozen=True)
 class LanguageCheckpoint(TrainedWeights):

@@ -76,12 +76,17 @@ class LanguageLayers:
         x = self.linear(builder, f"{name}.out", mixed, square, bits, residual=x)
         x = self.norm(builder, f"{name}.attention_norm", x)
         if memory is not None:
-            q = self.linear(builder, f"{name}.cross_q", x, square, bits)
-            mixed = builder.apply("attention_memory", [q], [memory, *heads])
+            mixed = self.look(builder, f"{name}.cross_q", x, memory)
             x = self.linear(builder, f"{name}.cross_out", mixed, square, bits, residual=x)
         up = self.linear(builder, f"{name}.up", x, (ffn, width), bits, activation=GELU)
         x = self.linear(builder, f"{name}.down", up, (width, ffn), bits, residual=x)
         return self.norm(builder, f"{name}.ffn_norm", x)
+
+    def look(self, builder: ProgramBuilder, query: str, x: Value, memory: int) -> Value:
+        """Attention of the rows of x over the keys and values in a state; `query` names what turns x into queries."""
+        heads = (self._shape.heads, self._shape.heads, self._shape.head_dim)
+        q = self.linear(builder, query, x, (self._shape.width, self._shape.width), self._shape.bits)
+        return builder.apply("attention_memory", [q], [memory, *heads])
 
     def shared_text(
         self, builder: ProgramBuilder, tokens: Value, positions: Value, segments: Value | None = None
