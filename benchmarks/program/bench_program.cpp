@@ -123,8 +123,8 @@ int main(int count, char** arguments) {
   std::printf(
       "{\"program\": \"%s\", \"isa\": \"%s\", \"threads\": %d, \"median_ms\": %.4f, \"fastest_ms\": %.4f, "
       "\"fastest_cpu_ms\": %.4f, \"shares\": {",
-      arguments[2], kernels::best_table().name, pool->threads(), milliseconds[milliseconds.size() / 2],
-      milliseconds[0], fastest_cpu_ms);
+      arguments[2], kernels::best_table().name, pool->threads(), milliseconds[milliseconds.size() / 2], milliseconds[0],
+      fastest_cpu_ms);
   const char* comma = "";
   for (const auto& [name, spent] : shares) {
     std::printf("%s\"%s\": %.4f", comma, name.c_str(), spent / total);

@@ -305,12 +305,33 @@ void mul_f32(const float* a, const float* b, float* y, int64_t count, int64_t b_
   for (int64_t i = 0; i < count; ++i) y[i] = a[i] * b[i % b_count];
 }
 
-const KernelTable table = {
-    "reference",     Isa::reference,    is_always_supported, linear<2>,       linear<4>,      linear<8>,
-    quantize_rows,   largest_magnitude, quantize_scaled,     linear_epilogue, linear_f32,     normalize_bytes,
-    conv2d_f32,      conv2d_depthwise_f32, max_pool2d_f32,   average_pool2d_f32, copy_rows_f32, sum_rows_f32,
-    attention_f32,   rms_norm_f32,      layer_norm_f32,      activation_f32,  silu_mul_f32,   softmax_f32,
-    log_softmax_f32, add_f32,           mul_f32};
+const KernelTable table = {"reference",
+                           Isa::reference,
+                           is_always_supported,
+                           linear<2>,
+                           linear<4>,
+                           linear<8>,
+                           quantize_rows,
+                           largest_magnitude,
+                           quantize_scaled,
+                           linear_epilogue,
+                           linear_f32,
+                           normalize_bytes,
+                           conv2d_f32,
+                           conv2d_depthwise_f32,
+                           max_pool2d_f32,
+                           average_pool2d_f32,
+                           copy_rows_f32,
+                           sum_rows_f32,
+                           attention_f32,
+                           rms_norm_f32,
+                           layer_norm_f32,
+                           activation_f32,
+                           silu_mul_f32,
+                           softmax_f32,
+                           log_softmax_f32,
+                           add_f32,
+                           mul_f32};
 
 }  // namespace
 

@@ -151,8 +151,7 @@ float quantize_band(const kernels::KernelTable& kernels, const PackedConv& s, co
       const float* x = rows.x + static_cast<int64_t>(row / source.factor_h) * source.width * source.channels;
       const int64_t pixel = (row - top) * width + s.window.pad_left;
       kernels.quantize_scaled({x, source.width, source.channels, inverse, all.is_finite,
-                               scratch.codes + pixel * channels + at, channels, source.factor_w,
-                               scratch.sums + pixel});
+                               scratch.codes + pixel * channels + at, channels, source.factor_w, scratch.sums + pixel});
     }
     at += source.channels;
   }
@@ -182,7 +181,8 @@ void run_band(const kernels::KernelTable& kernels, const PackedConv& s, const Ba
   const int64_t width = s.padded_width();
   const size_t pixels = static_cast<size_t>(width) * static_cast<size_t>(s.input_rows());
   std::memset(scratch.sums, 0, pixels * sizeof(int32_t));
-  if (last - first < s.input_rows()) std::memset(scratch.codes, 0, static_cast<size_t>(s.input_rows()) * s.padded_row_bytes());
+  if (last - first < s.input_rows())
+    std::memset(scratch.codes, 0, static_cast<size_t>(s.input_rows()) * s.padded_row_bytes());
   // A band that lies in the padding stays zero.
   const float scale = first < last ? quantize_band(kernels, s, scratch, picture, top, first, last) : 0.0f;
   std::fill_n(scratch.rows.scale, s.block_rows, scale);
