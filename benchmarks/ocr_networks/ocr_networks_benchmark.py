@@ -194,6 +194,7 @@ def _circumstances(model_file: Path) -> dict[str, Any]:
         "cpu": cpu.strip(),
         "cpus_usable": len(os.sched_getaffinity(0)),
         "load_average_before": os.getloadavg()[0],
+        "real_time_priority": os.sched_getscheduler(0) in (os.SCHED_FIFO, os.SCHED_RR),
         "isa": native.isa(),
         "versions": versions | {name: version(name) for name in ("numpy", "onnxruntime")},
         "model": {"file": model_file.name, "bytes": model_file.stat().st_size},
