@@ -15,6 +15,8 @@
 namespace nb = nanobind;
 using namespace nb::literals;
 
+void add_vector_table(nb::module_& module);  // vector_table.cpp
+
 namespace {
 
 using mm::base::Result;
@@ -448,4 +450,6 @@ NB_MODULE(native, module) {
            "unclip_ratio"_a = text_defaults.boxes.unclip_ratio, "max_boxes"_a = text_defaults.boxes.max_boxes,
            "min_confidence"_a = text_defaults.min_confidence, "batch_lines"_a = text_defaults.batch_lines,
            "deadline_seconds"_a = 0.0, "on_progress"_a = nb::none());
+
+  add_vector_table(module);
 }
