@@ -25,6 +25,7 @@ from mobile_multimodal.errors import (
 )
 from mobile_multimodal.images import ImageSource, Pixels, load_image
 from mobile_multimodal.model.hub import DEFAULT_MODEL, find_model
+from mobile_multimodal.model.identity import EmbeddingIdentity, embedding_identity
 from mobile_multimodal.settings import (
     MAX_THREADS,
     GenerationOptions,
@@ -93,6 +94,7 @@ class MobileMultiModalLLM:
         self._programs = tuple(engine.programs())
         self._model_side = engine.image_size
         self._can_caption = engine.can_caption
+        self._embedding_identity = embedding_identity(metadata)
         self._identity: dict[str, Any] = {
             "model": str(metadata.get("general.name", "")),
             "path": engine.path,
@@ -252,6 +254,15 @@ class MobileMultiModalLLM:
         with self._counter.call():
             self._open_ocr_session()  # a file that cannot read is refused before a picture is decoded
             return self._read_text(load_image(image), settings, on_progress)
+
+    @property
+    def image_size(self) -> int:
+        """Side of the square, in pixels, that pictures are brought to before they are encoded."""
+        return self._model_side
+
+    def get_embedding_identity(self) -> EmbeddingIdentity:
+        """What tells whether embeddings of two models may be compared: those of one digest may."""
+        return self._embedding_identity
 
     def get_health_status(self, *, verify: bool = False) -> HealthStatus:
         """What is loaded and whether it can answer; with `verify`, the weights are compared with their SHA-256."""
