@@ -169,6 +169,7 @@ sys.path.insert(0, {str(TESTS)!r})
 from gallery_embedders import ThumbnailEmbedder
 from mobile_multimodal import InvalidInputError
 from mobile_multimodal.gallery import Gallery
+ThumbnailEmbedder().embed_text("x")  # all modules are loaded while they may be read
 os.chdir({str(folder)!r})
 for place in [{str(folder)!r}, *map(str, __import__("pathlib").Path({str(folder)!r}).parents)][:3]:
     os.chmod(place, 0o555)

@@ -293,9 +293,8 @@ class Gallery:
         if condition:
             key = (vectors.commits, condition, tuple(values))
             if self._last_mask is None or self._last_mask[0] != key:
-                found = connection.execute(f"SELECT DISTINCT content FROM pictures WHERE {condition}", values)
-                ids = np.fromiter((row[0] for row in found), dtype=np.int64)
-                self._last_mask = key, vectors.mask_of(np.sort(ids))
+                found = connection.execute(f"SELECT content FROM pictures WHERE {condition}", values)
+                self._last_mask = key, vectors.mask_of(np.fromiter((row[0] for row in found), dtype=np.int64))
             return vectors.table.search(query, k, allowed=self._last_mask[1])
         allowed = None if vectors.all_alive else vectors.alive
         graph = self._current_graph() if len(vectors.table) > EXACT_LIMIT else None

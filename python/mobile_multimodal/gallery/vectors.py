@@ -100,5 +100,9 @@ class LoadedVectors:
             raise store.damaged("the scale of a vector is no finite number from 0 on")
 
     def _mark_dead(self, connection: sqlite3.Connection) -> None:
-        living = np.fromiter((row[0] for row in connection.execute("SELECT id FROM contents")), dtype=np.int64)
-        self.alive = self.mask_of(np.sort(living)) if len(living) < len(self.ids) else np.ones(len(self.ids), np.bool_)
+        # What was read last is all that lives, and more where something was taken out since it was read.
+        if connection.execute("SELECT count(*) FROM contents").fetchone()[0] == len(self.ids):
+            self.alive = np.ones(len(self.ids), dtype=np.bool_)
+        else:
+            living = connection.execute("SELECT id FROM contents")
+            self.alive = self.mask_of(np.fromiter((row[0] for row in living), dtype=np.int64))
