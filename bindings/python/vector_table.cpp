@@ -1,17 +1,14 @@
 // Shows the exact search over int8 vectors to Python as VectorTable.
-#include "ops/vector_table.h"
-
-#include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
 
 #include <mutex>
 #include <optional>
 #include <shared_mutex>
 #include <string>
+#include <vector>
 
-namespace nb = nanobind;
-using namespace nb::literals;
+#include "crossing.h"
+#include "ops/vector_table.h"
 
 namespace {
 
@@ -25,13 +22,6 @@ using Floats = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::c
 using Rows = nb::ndarray<const int64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Mask = nb::ndarray<const bool, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
-[[noreturn]] void raise(const Status& status) {
-  nb::object error = nb::module_::import_("mobile_multimodal.errors")
-                         .attr("error_from_status")(static_cast<int>(status.code()), status.message(), status.hint());
-  PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error.ptr())), error.ptr());
-  throw nb::python_error();
-}
-
 void expect_length(const char* name, size_t found, size_t expected) {
   if (found != expected)
     raise(mm::base::invalid_input(std::string(name) + " has length " + std::to_string(found) + ", expected " +
@@ -39,7 +29,7 @@ void expect_length(const char* name, size_t found, size_t expected) {
 }
 
 template <class T>
-nb::object to_numpy(const std::vector<T>& values) {
+nb::object vector_to_numpy(const std::vector<T>& values) {
   T* copy = new T[values.size()];
   std::copy(values.begin(), values.end(), copy);
   nb::capsule owner(copy, [](void* p) noexcept { delete[] static_cast<T*>(p); });
@@ -49,7 +39,7 @@ nb::object to_numpy(const std::vector<T>& values) {
 // Any number of threads may search while none appends.
 class PyVectorTable {
  public:
-  explicit PyVectorTable(int width) : table_(create(width)) {}
+  explicit PyVectorTable(int width) : table_(take(VectorTable::create(width))) {}
 
   int width() const { return table_.width(); }
 
@@ -71,7 +61,7 @@ class PyVectorTable {
       std::unique_lock lock(mutex_);
       return table_.append(codes.data(), scales.data(), static_cast<int64_t>(codes.shape(0)));
     }();
-    if (!status.is_ok()) raise(status);
+    check(status);
   }
 
   nb::tuple search(const Floats& query, int64_t k, const std::optional<Mask>& allowed, int64_t row_begin) {
@@ -88,14 +78,13 @@ class PyVectorTable {
       }
       return table_.search(mm::kernels::best_table(), query.data(), k, mask, row_begin);
     }();
-    if (!found.is_ok()) raise(found.status());
     std::vector<int64_t> rows;
     std::vector<float> scores;
-    for (const ScoredRow& hit : found.value()) {
+    for (const ScoredRow& hit : take(std::move(found))) {
       rows.push_back(hit.row);
       scores.push_back(hit.score);
     }
-    return nb::make_tuple(to_numpy(rows), to_numpy(scores));
+    return nb::make_tuple(vector_to_numpy(rows), vector_to_numpy(scores));
   }
 
   nb::object score(const Floats& query, const Rows& rows) {
@@ -106,17 +95,11 @@ class PyVectorTable {
       std::shared_lock lock(mutex_);
       return table_.score(query.data(), rows.data(), static_cast<int64_t>(rows.shape(0)), scores.data());
     }();
-    if (!status.is_ok()) raise(status);
-    return to_numpy(scores);
+    check(status);
+    return vector_to_numpy(scores);
   }
 
  private:
-  static VectorTable create(int width) {
-    Result<VectorTable> made = VectorTable::create(width);
-    if (!made.is_ok()) raise(made.status());
-    return std::move(made.value());
-  }
-
   std::shared_mutex mutex_;
   VectorTable table_;
 };
