@@ -57,3 +57,4 @@ void add_engine(nb::module_& module);
 void add_captioning(SessionClass& session);
 void add_text_reading(nb::module_& module, SessionClass& session);
 void add_language(SessionClass& session);
+void add_vector_table(nb::module_& module);

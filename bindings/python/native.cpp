@@ -109,4 +109,5 @@ NB_MODULE(native, module) {
   add_captioning(session);
   add_text_reading(module, session);
   add_language(session);
+  add_vector_table(module);
 }

@@ -2,6 +2,7 @@
 
 from mobile_multimodal.errors import (
     DeadlineExceededError,
+    GalleryFormatError,
     ImageTooLargeError,
     InternalError,
     InvalidImageError,
@@ -34,6 +35,7 @@ __all__ = [
     "CaptionPiece",
     "CaptionStream",
     "DeadlineExceededError",
+    "GalleryFormatError",
     "GenerationSettings",
     "HealthStatus",
     "ImageSource",

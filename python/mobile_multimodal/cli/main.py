@@ -45,6 +45,16 @@ COMMANDS: Final[dict[str, Command]] = {
             summary="answer a question about each picture",
             module="mobile_multimodal.cli.ask_command",
         ),
+        Command(
+            name="index",
+            summary="make a folder of pictures searchable",
+            module="mobile_multimodal.cli.index_command",
+        ),
+        Command(
+            name="search",
+            summary="find pictures by words or by a picture",
+            module="mobile_multimodal.cli.search_command",
+        ),
         Command(name="info", summary="print what is inside a model file", module="mobile_multimodal.model.info"),
         Command(
             name="build",
@@ -96,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="mobile-mm",
-        description="One small file that sees: captions pictures, reads their text, answers questions on the device.",
+        description="One small file that sees: captions, reads, answers questions and finds pictures on the device.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="commands:\n"
         + "\n".join(f"  {command.name:10}{command.summary}" for command in COMMANDS.values())

@@ -102,9 +102,7 @@ def _build_answer_question(
     pooled = layers.mean(builder, x)
     hidden = layers.linear(builder, "question_pool", pooled, (shape.hidden, shape.width), shape.head_bits)
     seen = layers.look(builder, "glimpse_q", pooled, first_state + shape.question_layers)
-    hidden = layers.linear(
-        builder, "glimpse_out", seen, (shape.hidden, shape.width), shape.bits, residual=hidden
-    )
+    hidden = layers.linear(builder, "glimpse_out", seen, (shape.hidden, shape.width), shape.bits, residual=hidden)
     hidden = builder.apply("activation", [hidden], [GELU])
     for output, head, count in (("answers", "answer_head", answers), ("score", "score_head", 1)):
         y = layers.linear(builder, head, hidden, (count, shape.hidden), shape.head_bits)

@@ -22,6 +22,7 @@ from mobile_multimodal.errors import (
 )
 from mobile_multimodal.images import ImageSource, Pixels, load_image
 from mobile_multimodal.model.hub import DEFAULT_MODEL, find_model
+from mobile_multimodal.model.identity import EmbeddingIdentity, embedding_identity
 from mobile_multimodal.settings import (
     MAX_DEADLINE_SECONDS,
     MAX_THREADS,
@@ -75,6 +76,7 @@ class MobileMultiModalLLM:
         self._counter = PerformanceCounter()
         metadata = engine.metadata()
         self._model_side = engine.image_size
+        self._embedding_identity = embedding_identity(metadata)
         self._identity: dict[str, Any] = {
             "model": str(metadata.get("general.name", "")),
             "path": engine.path,
@@ -325,6 +327,15 @@ class MobileMultiModalLLM:
             deadline_seconds = max(deadline_seconds - (time.monotonic() - start), 1e-9)
         second = text if is_vector(text) else self.embed_text(text, deadline_seconds=deadline_seconds)  # type: ignore[arg-type]
         return cosine(first, second)  # type: ignore[arg-type]
+
+    @property
+    def image_size(self) -> int:
+        """Side of the square, in pixels, that pictures are brought to before they are encoded."""
+        return self._model_side
+
+    def get_embedding_identity(self) -> EmbeddingIdentity:
+        """What tells whether embeddings of two models may be compared: those of one digest may."""
+        return self._embedding_identity
 
     def get_health_status(self, *, verify: bool = False) -> HealthStatus:
         """What is loaded and whether it can answer; with `verify`, the weights are compared with their SHA-256."""
