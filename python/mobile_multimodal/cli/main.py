@@ -55,7 +55,7 @@ COMMANDS: Final[dict[str, Command]] = {
         ),
         Command(
             name="evaluate",
-            summary="score a model file on captioned pictures",
+            summary="score a model file on pictures with known answers",
             module="mobile_multimodal.evaluation.command",
             extra="train",
         ),

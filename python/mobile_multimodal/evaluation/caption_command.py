@@ -1,45 +1,33 @@
-"""Measures model files: `mobile-mm evaluate caption --data FOLDER [--model FILE] [--compare FILE2] [--json]`."""
+"""Measures captions: `mobile-mm evaluate caption --data FOLDER [--model FILE] [--compare FILE2] [--json]`."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from mobile_multimodal.errors import InvalidInputError, MissingExtraError, NotFoundError
+from mobile_multimodal.evaluation.arguments import add_shared_arguments, show_progress
 from mobile_multimodal.images import ImageSource
-from mobile_multimodal.model.hub import DEFAULT_MODEL
 from mobile_multimodal.settings import GenerationOptions
 from mobile_multimodal.tasks.caption import Caption
 from mobile_multimodal.tasks.multimodal_llm import MobileMultiModalLLM
 
 if TYPE_CHECKING:
+    from mobile_multimodal.evaluation.bootstrap import Interval
     from mobile_multimodal.evaluation.caption import CaptionEvaluation
-    from mobile_multimodal.evaluation.caption_metrics import Interval
+
+METRICS: Final = "mobile_multimodal.evaluation.caption"
 
 
-def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares what `mobile-mm evaluate` takes."""
-    parser.add_argument("task", choices=["caption"], help="what is measured")
-    parser.add_argument("--data", required=True, type=Path, help="folder with images/ and captions_{split}.csv")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares what `mobile-mm evaluate caption` takes."""
+    add_shared_arguments(parser, "folder with images/ and captions_{split}.csv")
     parser.add_argument("--split", default="dev", help="which captions file (default: %(default)s)")
-    parser.add_argument("--model", default=DEFAULT_MODEL, help="name or .gguf file (default: %(default)s)")
-    parser.add_argument(
-        "--compare", metavar="FILE", help="a second model on the same pictures: adds its rows and the ratio"
-    )
     parser.add_argument("--beams", type=int, default=3, metavar="N", help="width of the search (default: %(default)s)")
     parser.add_argument("--length-penalty", type=float, metavar="X", help="default: what the file says")
-    parser.add_argument("--threads", type=int, metavar="N", help="0 is every CPU")
-    parser.add_argument("--limit", type=int, default=0, metavar="N", help="only the first N pictures")
-    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: %(default)s)")
     parser.add_argument("--captions", type=Path, metavar="FILE", help="write the captions there, as JSON")
-    parser.add_argument(
-        "--html", type=Path, metavar="FILE", help="write a page with scores and pictures, failures first"
-    )
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 class _BeamCaptioner:
@@ -52,18 +40,8 @@ class _BeamCaptioner:
         return self._model.generate_caption(image, **self._options)
 
 
-def run_evaluate(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Prints the metrics with 95 % intervals; returns the exit code."""
-    try:
-        import mobile_multimodal.evaluation.caption  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError(
-            f"the metrics need the package {error.name}", hint="install it: pip install 'mobile-multimodal[train]'"
-        ) from error
-    if not arguments.data.is_dir():
-        raise NotFoundError(f"the data folder {arguments.data} is not there", hint="pass the data set with --data")
-    if arguments.limit < 0:
-        raise InvalidInputError(f"option --limit is {arguments.limit}, expected 0 or more", hint="0 is all pictures")
     result = _evaluate(arguments, arguments.model)
     other = None if arguments.compare is None else _evaluate(arguments, arguments.compare)
     if arguments.captions is not None:
@@ -86,7 +64,7 @@ def _evaluate(arguments: argparse.Namespace, model_name: str) -> CaptionEvaluati
     with MobileMultiModalLLM.from_pretrained(model_name, threads=arguments.threads) as model:
         captioner = _BeamCaptioner(model, options)
         return evaluate_captioner(
-            captioner, arguments.data, arguments.split, arguments.limit, arguments.seed, _show_progress
+            captioner, arguments.data, arguments.split, arguments.limit, arguments.seed, show_progress
         )
 
 
@@ -104,7 +82,7 @@ def _write_report(arguments: argparse.Namespace, result: CaptionEvaluation, othe
 
 def _ratio(arguments: argparse.Namespace, result: CaptionEvaluation, other: CaptionEvaluation) -> Interval | None:
     """None where the second model scores 0."""
-    from mobile_multimodal.evaluation.caption_metrics import ratio_interval
+    from mobile_multimodal.evaluation.bootstrap import ratio_interval
 
     if not other.scores.cider_d.value > 0:
         return None
@@ -133,8 +111,3 @@ def _print_scores(arguments: argparse.Namespace, result: CaptionEvaluation, othe
         print(f"CIDEr-D  {scores.cider_d}\nBLEU-4   {scores.bleu_4}\nROUGE-L  {scores.rouge_l}")
     if other is not None:
         print(f"CIDEr-D, first / second, paired: {_ratio(arguments, result, other) or 'undefined, the second is 0'}")
-
-
-def _show_progress(done: int, total: int) -> None:
-    if sys.stderr.isatty() and (done % 10 == 0 or done == total):
-        print(f"\r{done}/{total} pictures", end="\n" if done == total else "", file=sys.stderr, flush=True)
