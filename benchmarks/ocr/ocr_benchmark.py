@@ -2,7 +2,7 @@
 
 Readers: core-8 and core-32 (this core, the networks with 8 and 32 bits), rapidocr (the published networks in
 onnxruntime), tesseract. Each runs in a process of its own, one after the other. `accuracy` reads every page once;
-`speed` reads every 8th page again and again. Both add to the same file, so that they can be run in parts.
+`speed` reads every 8th page several times. Both add to the same file, so that they can be run in parts.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ sys.path.append(str(HERE.parent))
 from record import ROOT, circumstances  # noqa: E402
 
 READERS = ("core-8", "core-32", "rapidocr", "tesseract")
-EVERY_FOR_SPEED = 8
 PACKAGES = ("mobile-multimodal", "numpy", "Pillow", "onnxruntime", "rapidocr", "opencv-python-headless")
 
 
@@ -45,6 +44,8 @@ def main() -> None:
     )
     parser.add_argument("--readers", nargs="+", choices=READERS, default=list(READERS))
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--every", type=int, default=8, metavar="N", help="speed takes every Nth page")
+    parser.add_argument("--pages", default=":", metavar="FIRST:LAST", help="speed takes these, to measure in pieces")
     parser.add_argument("--rounds", type=int, default=5, help="of speed, at most")
     parser.add_argument("--seconds", type=float, default=60, help="of speed, for each reader")
     parser.add_argument("--batch-lines", type=int, default=1, help="of rapidocr (tinyocr's value by default)")
@@ -70,10 +71,15 @@ def _accuracy(arguments: argparse.Namespace, pages: list[OcrPage], record: dict[
     evaluations: dict[str, OcrEvaluation] = {}
     part = record["accuracy"] = {"pages": len(pages), "lines": _lines(pages), "readers": {}, "differences": {}}
     for reader in arguments.readers:
-        result = _kept_or_read(arguments, reader, pages)
-        readings = [[PlacedText(text, box_from(box)) for text, box in lines] for lines in result["readings"]]
+        kept = _Kept(arguments.readings, reader)
+        missing = [page for page in pages if page.picture.name not in kept.readings]
+        if missing:
+            kept.add(missing, _run(arguments, reader, missing, rounds=1))
+        readings = [
+            [PlacedText(text, box_from(box)) for text, box in kept.readings[page.picture.name]] for page in pages
+        ]
         evaluations[reader] = evaluation = score_readings(pages, readings)
-        scores = evaluation.scores.as_dict() | {"version": result["version"]}
+        scores = evaluation.scores.as_dict() | {"version": kept.version}
         for name, groups in (("by_language", evaluation.by_language), ("by_kind", evaluation.by_kind)):
             scores[name] = {group: each.as_dict() for group, each in groups.items()}
         part["readers"][reader] = scores
@@ -90,42 +96,52 @@ def _accuracy(arguments: argparse.Namespace, pages: list[OcrPage], record: dict[
                 }
 
 
-def _kept_or_read(arguments: argparse.Namespace, reader: str, pages: list[OcrPage]) -> dict[str, Any]:
-    """What the reader read on all pages; kept in --readings, so that an interrupted run goes on."""
-    if arguments.readings is None:
-        return _run(arguments, reader, pages, rounds=1)
-    arguments.readings.mkdir(parents=True, exist_ok=True)
-    kept = arguments.readings / f"{reader}.json"
-    if not kept.exists():
-        kept.write_text(json.dumps(_run(arguments, reader, pages, rounds=1), ensure_ascii=False), encoding="utf-8")
-    result: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
-    if len(result["readings"]) != len(pages):
-        sys.exit(f"ocr_benchmark: {kept} holds {len(result['readings'])} pages, expected {len(pages)}. hint: remove it")
-    return result
+class _Kept:
+    """What a reader read, by picture, in a file of --readings: an interrupted run goes on where it stopped."""
+
+    def __init__(self, folder: Path | None, reader: str) -> None:
+        self._path = None if folder is None else folder / f"{reader}.json"
+        self.version = ""
+        self.readings: dict[str, Any] = {}
+        if self._path is not None and self._path.exists():
+            kept = json.loads(self._path.read_text(encoding="utf-8"))
+            self.version, self.readings = kept["version"], kept["readings"]
+
+    def add(self, pages: list[OcrPage], result: dict[str, Any]) -> None:
+        self.version = result["version"]
+        self.readings |= {page.picture.name: lines for page, lines in zip(pages, result["readings"], strict=True)}
+        if self._path is not None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            content = {"version": self.version, "readings": self.readings}
+            self._path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
 
 
 def _speed(arguments: argparse.Namespace, pages: list[OcrPage], record: dict[str, Any]) -> None:
-    chosen = pages[::EVERY_FOR_SPEED]
-    part = record.setdefault("speed", {"pages": len(chosen), "results": {}})
+    first, last = (int(number) if number else None for number in arguments.pages.split(":"))
+    chosen = pages[first : last : arguments.every]
+    results = record.setdefault("speed", {}).setdefault(str(arguments.threads), {})
     for reader in arguments.readers:
         before = os.getloadavg()[0]
         result = _run(arguments, reader, chosen, rounds=arguments.rounds)
-        medians = [float(np.median(times)) for times in result["times_ms"]]
-        part["results"].setdefault(str(arguments.threads), {})[reader] = summary = {
-            "page_ms_median": round(float(np.median(medians)), 2),
-            "page_ms_mean": round(float(np.mean(medians)), 2),
-            "page_ms": [round(value, 2) for value in medians],
+        _Kept(arguments.readings, reader).add(chosen, result)
+        summary = results.setdefault(reader, {"page_ms": {}, "peak_mb": 0.0})
+        for page, times in zip(chosen, result["times_ms"], strict=True):
+            summary["page_ms"][page.picture.name] = round(float(np.median(times)), 2)
+        summary["peak_mb"] = max(summary["peak_mb"], round(result["peak_mb"], 1))
+        summary |= {
+            "pages": len(summary["page_ms"]),
+            "page_ms_median": round(float(np.median(list(summary["page_ms"].values()))), 2),
+            "page_ms_mean": round(float(np.mean(list(summary["page_ms"].values()))), 2),
             "rounds": len(result["times_ms"][0]),
             "ready_ms": round(result["ready_ms"], 1),
-            "peak_mb": round(result["peak_mb"], 1),
             "version": result["version"],
             "load_average_before": before,
         }
         if reader == "rapidocr":
             summary |= {"batch_lines": arguments.batch_lines, "spinning": arguments.spinning}
+        results[reader] = summary
         print(f"{reader}, {arguments.threads} threads: {summary['page_ms_median']} ms a page (median), "
-              f"{summary['page_ms_mean']} mean, {summary['peak_mb']} MB, {summary['rounds']} rounds",
-              file=sys.stderr)  # fmt: skip
+              f"{summary['page_ms_mean']} mean, {summary['peak_mb']} MB", file=sys.stderr)  # fmt: skip
 
 
 def _run(arguments: argparse.Namespace, reader: str, pages: list[OcrPage], rounds: int) -> dict[str, Any]:
