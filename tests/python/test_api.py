@@ -266,7 +266,7 @@ def test_quantiles() -> None:
 
 def test_the_counter_counts_what_is_under_way() -> None:
     counter = PerformanceCounter()
-    with counter.call() as tokens:
+    with counter.call("caption") as tokens:
         assert counter.metrics().calls_under_way == 1
         tokens.append(4)
     assert (counter.metrics().calls_under_way, counter.metrics().tokens) == (0, 4)
