@@ -92,7 +92,7 @@ class _AnswerScores:
             used, occurrences = _occurrences([texts[row] for row in rows])
             gradient = _softmax(occurrences.T @ self._weights[used])
             gradient[np.arange(len(rows)), rights[rows]] -= 1
-            _step(self._weights, squares, used, occurrences @ gradient / len(rows))
+            _step(self._weights, squares, used, (occurrences @ gradient / len(rows)).astype(np.float32))
 
     def best(self, question: Question) -> str:
         if not self._answers:
@@ -119,7 +119,7 @@ class _OptionScores:
                 gradients.append(np.repeat(gradient, [len(option) for option in texts[row]]))
             used, inverse = np.unique(np.concatenate(places), return_inverse=True)
             sums = np.bincount(inverse, np.concatenate(gradients)).astype(np.float32)
-            _step(self._weights, squares, used, sums / len(rows))
+            _step(self._weights, squares, used, (sums / len(rows)).astype(np.float32))
 
     def best(self, question: Question) -> str:
         def score(option: str) -> float:
