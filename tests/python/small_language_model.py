@@ -6,6 +6,7 @@ compiler but the codes of the weights.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import erf
 from pathlib import Path
@@ -248,10 +249,17 @@ def encode_picture(tensors: TensorStore) -> Any:
     return builder.finish()
 
 
-def write_language_model(path: Path, checkpoint: Path, *, caption: Path | None = None, without: str = "") -> Path:
+def write_language_model(
+    path: Path,
+    checkpoint: Path,
+    *,
+    caption: Path | None = None,
+    without: str = "",
+    answers: Sequence[str] | None = None,
+) -> Path:
     """A whole model file: small encoder, the tower, and a caption decoder where its checkpoint is named.
 
-    without: a metadata key or program that the file shall lack.
+    without: a metadata key or program that the file shall lack. answers: instead of the checkpoint's.
     """
     tensors = TensorStore()
     metadata = Metadata()
@@ -280,6 +288,6 @@ def write_language_model(path: Path, checkpoint: Path, *, caption: Path | None =
         metadata.strings("mm.wordpiece.tokens", tower.vocabulary)
         metadata.u32("mm.text.max_length", tower.max_length)
     if without != "mm.answers":
-        metadata.strings("mm.answers", tower.answers)
+        metadata.strings("mm.answers", answers or tower.answers)
     write_container(path, metadata, tensors)
     return path

@@ -40,6 +40,11 @@ COMMANDS: Final[dict[str, Command]] = {
             summary="print the text in each picture",
             module="mobile_multimodal.cli.ocr_command",
         ),
+        Command(
+            name="ask",
+            summary="answer a question about each picture",
+            module="mobile_multimodal.cli.ask_command",
+        ),
         Command(name="info", summary="print what is inside a model file", module="mobile_multimodal.model.info"),
         Command(
             name="build",
@@ -91,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="mobile-mm",
-        description="One small file that sees: captions pictures and reads their text on the device.",
+        description="One small file that sees: captions pictures, reads their text, answers questions on the device.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="commands:\n"
         + "\n".join(f"  {command.name:10}{command.summary}" for command in COMMANDS.values())
