@@ -66,7 +66,7 @@ COMMANDS: Final[dict[str, Command]] = {
         ),
         Command(
             name="evaluate",
-            summary="score a model file on captions, questions or retrieval",
+            summary="score a model file on pictures with known answers",
             module="mobile_multimodal.evaluation.command",
             extra="train",
         ),
