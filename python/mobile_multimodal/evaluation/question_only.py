@@ -111,14 +111,15 @@ class _OptionScores:
         self._weights = np.zeros(len(self._features), np.float32)
         squares = np.full_like(self._weights, 1e-6)
         for rows in _batches(len(known), seed):
-            places, gradients = [], []
-            for row in rows:
-                gradient = _softmax(np.array([[self._weights[option].sum() for option in texts[row]]]))[0]
-                gradient[rights[row]] -= 1
-                places += texts[row]
-                gradients.append(np.repeat(gradient, [len(option) for option in texts[row]]))
-            used, inverse = np.unique(np.concatenate(places), return_inverse=True)
-            sums = np.bincount(inverse, np.concatenate(gradients)).astype(np.float32)
+            places = [option for row in rows for option in texts[row]]
+            lengths = [len(option) for option in places]
+            flat = np.concatenate(places)
+            scores = np.add.reduceat(self._weights[flat], np.cumsum([0, *lengths[:-1]]))
+            ends = np.cumsum([len(texts[row]) for row in rows])
+            gradient = np.concatenate([_softmax(part[None])[0] for part in np.split(scores, ends[:-1])])
+            gradient[[end - len(texts[row]) + rights[row] for end, row in zip(ends, rows, strict=True)]] -= 1
+            used, inverse = np.unique(flat, return_inverse=True)
+            sums = np.bincount(inverse, np.repeat(gradient, lengths))
             _step(self._weights, squares, used, (sums / len(rows)).astype(np.float32))
 
     def best(self, question: Question) -> str:
