@@ -288,7 +288,7 @@ def test_a_closed_model_says_so(model: MobileMultiModalLLM) -> None:
 
 
 def test_a_model_without_captions_says_so(model: MobileMultiModalLLM) -> None:
-    model._can_caption = False
+    model._shared._can_caption = False
     with pytest.raises(UnsupportedError, match="cannot caption: its programs are encode_image, prefill, decode"):
         model.generate_caption(PICTURE)
 
