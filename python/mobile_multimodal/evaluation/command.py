@@ -34,4 +34,5 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
             f"the metrics need the package {error.name}", hint="install it: pip install 'mobile-multimodal[train]'"
         ) from error
     check_shared_arguments(arguments)
-    return module.run(arguments)
+    code: int = module.run(arguments)
+    return code
