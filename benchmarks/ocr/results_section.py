@@ -49,8 +49,8 @@ def section_of(record: dict[str, Any]) -> str:
         "",
         *_parts(accuracy, readers),
         "Time of a page from picture file to lines, by the clock and of the processor; each reader in a process of its"
-        " own, one after the other. Times as fast as rapidocr: sums over the pictures that both have read. On a busy machine"
-        " (load well above the threads) only the processor's time says something.",
+        " own, one after the other. Times as fast as rapidocr: sums over the pictures that both have read. On a busy"
+        " machine (load well above the threads) only the processor's time says something.",
         "",
         *_speed_table(speed),
     ]  # fmt: skip
