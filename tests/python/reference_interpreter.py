@@ -327,6 +327,11 @@ class ReferenceModel:
         result[:, : heads * head_dim] = rotated.reshape(len(x), -1).astype(F32)
         return result
 
+    def _attention(self, arguments: list[Any], attributes: list[_Word], names: list[str]) -> Array:
+        heads, kv_heads, head_dim = (word.i for word in attributes)
+        q, k, v = np.split(arguments[0], [heads * head_dim, (heads + kv_heads) * head_dim], axis=1)
+        return np.stack([_attend(row, k, v, heads, kv_heads, head_dim) for row in q])
+
     def _attention_cached(self, arguments: list[Any], attributes: list[_Word], names: list[str]) -> Array:
         qkv, positions, sequences = arguments
         key_state, value_state, heads, kv_heads, head_dim = (word.i for word in attributes)

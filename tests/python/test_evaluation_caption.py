@@ -13,13 +13,9 @@ pytest.importorskip("pycocoevalcap", reason="the extra `train` is not installed"
 
 from mobile_multimodal.cli.main import main
 from mobile_multimodal.errors import InvalidInputError, NotFoundError
+from mobile_multimodal.evaluation.bootstrap import mean_interval, ratio_interval
 from mobile_multimodal.evaluation.caption import CaptionEvaluation, evaluate_captioner
-from mobile_multimodal.evaluation.caption_metrics import (
-    mean_interval,
-    metric_words,
-    ratio_interval,
-    score_captions,
-)
+from mobile_multimodal.evaluation.caption_metrics import metric_words, score_captions
 from mobile_multimodal.evaluation.caption_report import ReportModel, write_caption_report
 from mobile_multimodal.tasks.multimodal_llm import MobileMultiModalLLM
 

@@ -1,4 +1,5 @@
-/* The C door to the core: open a model file, make sessions, caption pictures, read their text. C99; nothing throws,
+/* The C door to the core: open a model file, make sessions, caption pictures, read their text, ask about
+ * them, compare them with texts. C99; nothing throws,
  * prints or aborts.
  *
  * Ownership: what an `mm_..._open`, `mm_..._create` or task call hands out belongs to the caller, who gives it back
@@ -39,6 +40,8 @@ typedef struct mm_engine mm_engine;
 typedef struct mm_session mm_session;
 typedef struct mm_caption mm_caption;
 typedef struct mm_text mm_text;
+typedef struct mm_embedding mm_embedding;
+typedef struct mm_answer mm_answer;
 
 MM_API const char* mm_version(void);
 /* The instruction set in use: "reference", "avx2", "avx_vnni", "avx512_vnni" or "neon_dotprod". */
@@ -136,6 +139,48 @@ MM_API float mm_text_line_confidence(const mm_text* text, size_t line);
 /* Boxes beyond max_boxes, which were not read. */
 MM_API size_t mm_text_dropped_boxes(const mm_text* text);
 MM_API double mm_text_milliseconds(const mm_text* text);
+
+/* What follows works on a model file with a language tower; MM_NOT_FOUND says what a file lacks. Texts are UTF-8,
+ * NUL-terminated, at most 64 KiB, and read up to the model's number of tokens. Tasks of one session on one picture
+ * share its encoding: a second question costs a fraction of the first.
+ *
+ * An embedding is a unit vector; the dot product of a picture's and a text's is their similarity, -1 to 1.
+ * `deadline_seconds` 0: none. */
+MM_API mm_status mm_embed_image(mm_session* session, const mm_picture* picture, double deadline_seconds,
+                                mm_embedding** embedding);
+MM_API mm_status mm_embed_text(mm_session* session, const char* text, double deadline_seconds,
+                               mm_embedding** embedding);
+MM_API void mm_embedding_free(mm_embedding* embedding);
+MM_API size_t mm_embedding_size(const mm_embedding* embedding);
+MM_API const float* mm_embedding_values(const mm_embedding* embedding);
+
+typedef struct mm_answer_options {
+  int32_t top_k;           /* so many candidates, 1 to 100 */
+  double deadline_seconds; /* 0: none */
+} mm_answer_options;
+
+MM_API mm_status mm_answer_options_init(mm_answer_options* options);
+/* `options` may be NULL: the defaults. */
+MM_API mm_status mm_answer_question(mm_session* session, const mm_picture* picture, const char* question,
+                                    const mm_answer_options* options, mm_answer** answer);
+MM_API void mm_answer_free(mm_answer* answer);
+
+/* The likeliest answer, and its probability among all that the model knows, "unanswerable" included. Strings live as
+ * long as `answer`. */
+MM_API const char* mm_answer_text(const mm_answer* answer);
+MM_API float mm_answer_confidence(const mm_answer* answer);
+/* The probability that the picture does not tell. */
+MM_API float mm_answer_unanswerable(const mm_answer* answer);
+/* The likeliest answers, the first of them mm_answer_text. Beyond the count there is NULL or 0. */
+MM_API size_t mm_answer_candidate_count(const mm_answer* answer);
+MM_API const char* mm_answer_candidate(const mm_answer* answer, size_t candidate);
+MM_API float mm_answer_candidate_probability(const mm_answer* answer, size_t candidate);
+MM_API double mm_answer_milliseconds(const mm_answer* answer);
+
+/* Writes the probability of each of 2 to 64 different options to `probabilities`; they sum to 1. */
+MM_API mm_status mm_choose(mm_session* session, const mm_picture* picture, const char* question,
+                           const char* const* options, size_t option_count, double deadline_seconds,
+                           float* probabilities);
 
 #ifdef __cplusplus
 }

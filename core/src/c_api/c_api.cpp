@@ -2,18 +2,11 @@
 #include <array>
 #include <cmath>
 #include <cstdint>
-#include <new>
 
-#include "mobile_multimodal/mobile_multimodal.h"
+#include "c_api/handles.h"
 #include "tasks/captioning.h"
 #include "tasks/text_reading.h"
 
-struct mm_engine {
-  std::shared_ptr<const mm::tasks::Engine> engine;
-};
-struct mm_session {
-  std::unique_ptr<mm::tasks::Session> session;
-};
 struct mm_caption {
   mm::tasks::Caption caption;
 };
@@ -23,44 +16,20 @@ struct mm_text {
   std::vector<std::array<float, 8>> boxes;
 };
 
+using mm::c_api::guarded;
+using mm::c_api::missing;
+using mm::c_api::report;
+using mm::c_api::view_of;
+
 namespace {
 
 thread_local std::string last_error;  // NOLINT: one a thread by design
 thread_local std::string last_hint;
 
-mm_status report(const mm::base::Status& status) {
-  last_error = status.message();
-  last_hint = status.hint();
-  return static_cast<mm_status>(status.code());
-}
-
-// Runs `body` and turns what the standard library may throw (memory alone) into a status: nothing crosses the C
-// boundary.
-template <class F>
-mm_status guarded(F&& body) {
-  last_error.clear();
-  last_hint.clear();
-  try {
-    return body();
-  } catch (const std::bad_alloc&) {
-    return MM_OUT_OF_MEMORY;
-  } catch (...) {
-    return MM_INTERNAL;
-  }
-}
-
-mm_status missing(const char* what) {
-  return report(mm::base::invalid_input(std::string("`") + what + "` is NULL, expected a pointer"));
-}
-
 mm_status hand_out_engine(mm::base::Result<std::shared_ptr<const mm::tasks::Engine>> opened, mm_engine** engine) {
   if (!opened.is_ok()) return report(opened.status());
   *engine = new mm_engine{std::move(opened.value())};
   return MM_OK;
-}
-
-mm::vision::PictureView view_of(const mm_picture& picture) {
-  return {picture.pixels, picture.height, picture.width, picture.channels, picture.row_stride_bytes};
 }
 
 mm::tasks::TextSettings settings_from(const mm_text_options& options) {
@@ -90,6 +59,17 @@ mm_text* new_text(mm::tasks::ReadText read) {
 }
 
 }  // namespace
+
+mm_status mm::c_api::report(const mm::base::Status& status) {
+  last_error = status.message();
+  last_hint = status.hint();
+  return static_cast<mm_status>(status.code());
+}
+
+void mm::c_api::forget_report() {
+  last_error.clear();
+  last_hint.clear();
+}
 
 extern "C" {
 

@@ -1,4 +1,4 @@
-// Attention over cached sequences and over memories, and the rotary embedding before it.
+// Attention among rows, over cached sequences and over memories, and the rotary embedding before it.
 #include <algorithm>
 #include <cmath>
 
@@ -205,7 +205,7 @@ base::Status run_attention_memory(Context& context, const Attributes& attributes
   const int n = context.states.memory_rows(state);
   if (n < 1)
     return base::invalid_input("attention_memory: the state `" + context.states.info(state).name + "` is empty",
-                               "run `prefill` before `decode`");
+                               "run the program that writes it first");
   const int rows = static_cast<int>(output.shape[0]), q_width = heads * head_dim, kv_width = kv_heads * head_dim;
   const int rows_most = context.states.info(state).rows;
   const float* memory = context.states.memory(state);
@@ -233,8 +233,53 @@ base::Status run_attention_memory(Context& context, const Attributes& attributes
   return {};
 }
 
+// Attributes: heads, kv_heads, head_dim.
+base::Status infer_attention(const InferContext& context, const Attributes& attributes, const Inputs& inputs,
+                             Inferred& out) {
+  constexpr int rows_most = 4096;  // every row looks at every row: 16.8 million scores a head
+  const int heads = attributes.integer(0), kv_heads = attributes.integer(1), head_dim = attributes.integer(2);
+  MM_RETURN_IF_ERROR(check_heads("attention", heads, kv_heads, head_dim));
+  MM_RETURN_IF_ERROR(check_rows_of(*inputs[0], (heads + 2 * kv_heads) * head_dim, "attention: qkv"));
+  const int64_t rows = inputs[0]->shape.rows();
+  if (rows > rows_most)
+    return base::invalid_input("attention: qkv has " + std::to_string(rows) + " rows, expected at most " +
+                               std::to_string(rows_most));
+  out.shape = tensor::Shape::of(rows, heads * head_dim);
+  out.scratch_bytes = RowScratch::bytes(static_cast<int>(rows)) * static_cast<size_t>(context.threads);
+  return {};
+}
+
+base::Status run_attention(Context& context, const Attributes& attributes, const Inputs& inputs,
+                           const TensorView& output) {
+  const int heads = attributes.integer(0), kv_heads = attributes.integer(1), head_dim = attributes.integer(2);
+  const int rows = static_cast<int>(output.shape[0]), q_width = heads * head_dim, kv_width = kv_heads * head_dim;
+  const int width = q_width + 2 * kv_width;
+  const float* qkv = inputs[0]->as<const float>();
+  const float scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
+  const int64_t work = static_cast<int64_t>(rows) * rows * q_width * 2;
+  parallel_if(
+      context, work, static_cast<size_t>(rows) * static_cast<size_t>(heads), 1,
+      [&](size_t begin, size_t end, int thread_index) {
+        const RowScratch scratch(context.scratch + RowScratch::bytes(rows) * static_cast<size_t>(thread_index), rows);
+        for (int p = 0; p < rows; ++p) {
+          scratch.k_rows[p] = qkv + static_cast<int64_t>(p) * width + q_width;
+          scratch.v_rows[p] = scratch.k_rows[p] + kv_width;
+        }
+        for (int r = static_cast<int>(begin) / heads;
+             r < rows && static_cast<size_t>(r) * static_cast<size_t>(heads) < end; ++r) {
+          const int head_begin = std::max(0, static_cast<int>(begin) - r * heads);
+          const int head_end = std::min(heads, static_cast<int>(end) - r * heads);
+          context.kernels.attention_f32({qkv + static_cast<int64_t>(r) * width, scratch.k_rows, scratch.v_rows, rows,
+                                         heads, kv_heads, head_dim, head_begin, head_end, scale, scratch.scores,
+                                         output.as<float>() + static_cast<int64_t>(r) * q_width});
+        }
+      });
+  return {};
+}
+
 }  // namespace
 
+const Op attention_op = {"attention", 1, 1, 1, 3, 3, false, infer_attention, run_attention};
 const Op rope_op = {"rope", 2, 2, 1, 3, 3, false, infer_rope, run_rope};
 const Op state_write_op = {"state_write", 1, 1, 0, 1, 1, false, infer_state_write, run_state_write};
 const Op attention_cached_op = {"attention_cached", 3, 3, 1, 5, 5, false, infer_attention_cached, run_attention_cached};

@@ -23,6 +23,7 @@ const Op* const table[] = {
     &softmax_op,
     &rope_op,
     &state_write_op,
+    &attention_op,
     &attention_cached_op,
     &attention_memory_op,
     &embedding_op,

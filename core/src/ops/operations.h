@@ -21,6 +21,7 @@ extern const Op layer_norm_op;
 extern const Op softmax_op;
 extern const Op rope_op;
 extern const Op state_write_op;
+extern const Op attention_op;
 extern const Op attention_cached_op;
 extern const Op attention_memory_op;
 extern const Op embedding_op;

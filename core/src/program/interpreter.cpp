@@ -8,6 +8,12 @@ constexpr size_t plans_most = 32;                     // beams shrink and grow: 
 constexpr size_t arena_bytes_most = size_t{1} << 30;  // 1 GiB: far above any use, far below an address-space trick
 }  // namespace
 
+const tensor::TensorView* find_output(const std::vector<NamedTensor>& outputs, std::string_view name) {
+  for (const NamedTensor& output : outputs)
+    if (output.name == name) return &output.view;
+  return nullptr;
+}
+
 Interpreter::Interpreter(const std::vector<std::shared_ptr<const Program>>& programs,
                          std::vector<ops::StateInfo> states, int max_sequences, base::ThreadPool& pool,
                          const kernels::KernelTable& kernels)

@@ -19,6 +19,9 @@ struct NamedTensor {
   tensor::TensorView view;
 };
 
+// nullptr: there is no output of that name.
+const tensor::TensorView* find_output(const std::vector<NamedTensor>& outputs, std::string_view name);
+
 class Interpreter {
  public:
   // Programs and pool outlive the interpreter.

@@ -139,13 +139,13 @@ base::Result<Caption> caption(Session& session, const vision::PictureView& pictu
   const Deadline deadline(interpreter, start, settings.deadline_seconds);
   Caption result;
   Session::EncodeTimes encode_times;
-  MM_ASSIGN_OR_RETURN(const tensor::TensorView features, session.encode_image(picture, &encode_times));
+  MM_ASSIGN_OR_RETURN(const PictureFeatures* features, session.encode_image(picture, &encode_times));
   result.timings.resize = encode_times.resize_ms;
   result.timings.encode = encode_times.encode_ms;
 
   const Clock::time_point encoded = Clock::now();
-  interpreter.states().reset();
-  MM_RETURN_IF_ERROR(interpreter.run("prefill", {{"features", features}}).status());
+  interpreter.states().reset_sequences();
+  MM_RETURN_IF_ERROR(session.prepare("prefill", *features));
   const Clock::time_point prefilled = Clock::now();
   result.timings.prefill = milliseconds(encoded, prefilled);
 

@@ -67,6 +67,7 @@ base::Result<std::shared_ptr<const Engine>> Engine::from_file(std::shared_ptr<co
                          engine->find_program("prefill") != nullptr && engine->find_program("decode") != nullptr;
   if (engine->can_caption_) MM_RETURN_IF_ERROR(engine->read_caption_settings());
   MM_RETURN_IF_ERROR(engine->read_text_settings());
+  MM_RETURN_IF_ERROR(engine->read_language_settings());
   return std::shared_ptr<const Engine>(std::move(engine));
 }
 
@@ -80,6 +81,27 @@ base::Status Engine::read_text_settings() {
   if (file_->find("mm.ocr.line_width") != nullptr) {
     MM_ASSIGN_OR_RETURN(const int64_t width, bounded(*file_, "mm.ocr.line_width", 1, 3200));
     line_width_ = static_cast<int>(width);
+  }
+  return {};
+}
+
+base::Status Engine::read_language_settings() {
+  if (file_->find("mm.wordpiece.tokens") != nullptr) {
+    MM_ASSIGN_OR_RETURN(word_pieces_, text::WordPiece::from_model(*file_));
+    // [CLS] question [SEP] option [SEP] with a word of each is the least.
+    MM_ASSIGN_OR_RETURN(const int64_t positions, bounded(*file_, "mm.text.max_length", 5, 4096));
+    text_positions_ = static_cast<int>(positions);
+  }
+  if (file_->find("mm.answers") != nullptr) {
+    MM_ASSIGN_OR_RETURN(answers_, file_->strings("mm.answers"));
+    if (answers_.size() < 2 || answers_.size() > 65536)
+      return base::model_format("`mm.answers` has " + std::to_string(answers_.size()) +
+                                " entries, expected 2 to 65536");
+    if (answers_[0] != "unanswerable")
+      return base::model_format("the first of `mm.answers` is another than `unanswerable`, which is its place");
+    for (size_t i = 0; i < answers_.size(); ++i)
+      if (answers_[i].empty())
+        return base::model_format("`mm.answers` at place " + std::to_string(i) + " is empty, expected an answer");
   }
   return {};
 }

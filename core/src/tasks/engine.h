@@ -11,6 +11,7 @@
 #include "tasks/generation.h"
 #include "tensor/model_file.h"
 #include "text/byte_pair_encoding.h"
+#include "text/word_piece.h"
 
 namespace mm::tasks {
 
@@ -35,11 +36,23 @@ class Engine {
   const std::vector<std::string_view>& characters() const { return characters_; }
   int line_width() const { return line_width_; }  // recognize_text's least columns; shorter lines are padded to it
 
+  const text::WordPiece* word_pieces() const { return word_pieces_.get(); }  // nullptr: no language tower
+  int text_positions() const { return text_positions_; }                     // the most tokens a text may have
+  // What answer_question's classes mean; answer 0 is "unanswerable". Empty: a file without answers.
+  const std::vector<std::string_view>& answers() const { return answers_; }
+  bool can_embed_image() const { return image_size_ > 0 && find_program("embed_image") != nullptr; }
+  bool can_embed_text() const { return word_pieces_ != nullptr && find_program("embed_text") != nullptr; }
+  bool can_answer() const {
+    return image_size_ > 0 && word_pieces_ != nullptr && !answers_.empty() &&
+           find_program("prepare_question") != nullptr && find_program("answer_question") != nullptr;
+  }
+
  private:
   Engine() = default;
   static base::Result<std::shared_ptr<const Engine>> from_file(std::shared_ptr<const tensor::ModelFile> file);
   base::Status read_caption_settings();
   base::Status read_text_settings();
+  base::Status read_language_settings();
 
   std::shared_ptr<const tensor::ModelFile> file_;
   std::vector<std::shared_ptr<const program::Program>> programs_;
@@ -52,6 +65,9 @@ class Engine {
   int caption_positions_ = 0;
   std::vector<std::string_view> characters_;  // point into the file
   int line_width_ = 320;                      // what PP-OCR recognizers were trained on
+  std::shared_ptr<const text::WordPiece> word_pieces_;
+  int text_positions_ = 0;
+  std::vector<std::string_view> answers_;  // point into the file
 };
 
 }  // namespace mm::tasks

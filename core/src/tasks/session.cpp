@@ -1,6 +1,7 @@
 // Makes sessions and encodes pictures in them.
 #include "tasks/session.h"
 
+#include <algorithm>
 #include <chrono>
 #include <thread>
 
@@ -15,12 +16,14 @@ double milliseconds_since(std::chrono::steady_clock::time_point start) {
 }
 }  // namespace
 
-Session::Session(std::shared_ptr<const Engine> engine, std::unique_ptr<base::ThreadPool> pool)
+Session::Session(std::shared_ptr<const Engine> engine, std::unique_ptr<base::ThreadPool> pool, bool is_caching)
     : engine_(std::move(engine)),
       pool_(std::move(pool)),
-      interpreter_(engine_->programs(), engine_->states(), sequences_most, *pool_, kernels::best_table()) {}
+      interpreter_(engine_->programs(), engine_->states(), sequences_most, *pool_, kernels::best_table()),
+      features_(is_caching) {}
 
-base::Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Engine> engine, int threads) {
+base::Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Engine> engine, int threads,
+                                                       bool is_caching) {
   if (threads < 0 || threads > threads_most)
     return base::invalid_input("`threads` is " + std::to_string(threads) + ", expected 0 (all) to " +
                                std::to_string(threads_most));
@@ -28,30 +31,53 @@ base::Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Eng
   std::unique_ptr<base::ThreadPool> pool = base::ThreadPool::create(threads);
   if (pool == nullptr)
     return base::Status(base::StatusCode::out_of_memory, "no thread could be started", "ask for fewer threads");
-  return std::unique_ptr<Session>(new Session(std::move(engine), std::move(pool)));
+  return std::unique_ptr<Session>(new Session(std::move(engine), std::move(pool), is_caching));
 }
 
-base::Result<tensor::TensorView> Session::encode_image(const vision::PictureView& picture, EncodeTimes* times) {
+base::Result<const PictureFeatures*> Session::encode_image(const vision::PictureView& picture, EncodeTimes* times) {
   const int side = engine_->image_size();
   if (side == 0) return base::not_found("program `encode_image` is not in the model file");
   auto start = std::chrono::steady_clock::now();
   MM_RETURN_IF_ERROR(vision::resize(picture, nullptr, side, side, resized_));
   if (times != nullptr) times->resize_ms = milliseconds_since(start);
   start = std::chrono::steady_clock::now();
-  MM_ASSIGN_OR_RETURN(
-      const std::vector<program::NamedTensor> outputs,
-      interpreter_.run("encode_image",
-                       {{"pixels", {resized_.data(), tensor::DType::u8, tensor::Shape::of(side, side, 3)}}}));
-  const tensor::TensorView* features = nullptr;
-  for (const program::NamedTensor& output : outputs)
-    if (output.name == "features") features = &output.view;
-  if (features == nullptr || features->dtype != tensor::DType::f32)
-    return base::model_format("program `encode_image` gives no float output `features`");
-  // The arena is reused by the next program, so the features move out of it.
-  const float* first = features->as<const float>();
-  features_.assign(first, first + features->shape.elements());
+  MM_RETURN_IF_ERROR(interpreter_.check_deadline());
+  PictureFeatures made;
+  if (features_.is_enabled()) made.key = picture_key(resized_);
+  const PictureFeatures* features = features_.find(made.key);
+  if (features == nullptr) {
+    MM_ASSIGN_OR_RETURN(
+        const std::vector<program::NamedTensor> outputs,
+        interpreter_.run("encode_image",
+                         {{"pixels", {resized_.data(), tensor::DType::u8, tensor::Shape::of(side, side, 3)}}}));
+    const tensor::TensorView* output = program::find_output(outputs, "features");
+    if (output == nullptr || output->dtype != tensor::DType::f32)
+      return base::model_format("program `encode_image` gives no float output `features`");
+    // The arena is reused by the next program, so the features move out of it.
+    const float* first = output->as<const float>();
+    made.shape = output->shape;
+    made.values.assign(first, first + output->shape.elements());
+    features = &features_.add(std::move(made));
+  }
   if (times != nullptr) times->encode_ms = milliseconds_since(start);
-  return tensor::TensorView{features_.data(), tensor::DType::f32, features->shape};
+  return features;
+}
+
+base::Status Session::prepare(std::string_view name, const PictureFeatures& features) {
+  const program::Program* program = engine_->find_program(name);
+  const auto is_of_program = [&](const auto& entry) { return entry.first == program; };
+  const auto known = std::find_if(prepared_.begin(), prepared_.end(), is_of_program);
+  if (known != prepared_.end()) {
+    if (features_.is_enabled() && known->second == features.key) return {};
+    prepared_.erase(known);  // a run that fails half-way leaves memories of neither picture
+  }
+  MM_RETURN_IF_ERROR(interpreter_.run(name, {{"features", view_of(features)}}).status());
+  prepared_.emplace_back(program, features.key);
+  return {};
+}
+
+tensor::TensorView view_of(const PictureFeatures& features) {
+  return {const_cast<float*>(features.values.data()), tensor::DType::f32, features.shape};
 }
 
 }  // namespace mm::tasks

@@ -2,40 +2,57 @@
 #pragma once
 
 #include <memory>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/thread_pool.h"
 #include "program/interpreter.h"
 #include "tasks/engine.h"
+#include "tasks/feature_cache.h"
 #include "vision/image_transform.h"
 
 namespace mm::tasks {
 
 class Session {
  public:
-  // `threads` counts the calling thread; 0 takes as many as the process may use.
-  static base::Result<std::unique_ptr<Session>> create(std::shared_ptr<const Engine> engine, int threads);
+  // `threads` counts the calling thread; 0 takes as many as the process may use. With `is_caching`, tasks on one
+  // picture share its encoding and what prepare() made of it.
+  static base::Result<std::unique_ptr<Session>> create(std::shared_ptr<const Engine> engine, int threads,
+                                                       bool is_caching = true);
 
   const Engine& engine() const { return *engine_; }
   program::Interpreter& interpreter() { return interpreter_; }
   int threads() const { return pool_->threads(); }
   base::ThreadPool& pool() { return *pool_; }
 
-  // Scales the picture to the encoder's square and runs `encode_image`. The result stays valid until the next call.
+  // Scales the picture to the encoder's square and runs `encode_image`, unless its features are at hand. The result
+  // stays valid until the next call.
   struct EncodeTimes {
     double resize_ms = 0;
     double encode_ms = 0;
   };
-  base::Result<tensor::TensorView> encode_image(const vision::PictureView& picture, EncodeTimes* times);
+  base::Result<const PictureFeatures*> encode_image(const vision::PictureView& picture, EncodeTimes* times);
+
+  // Runs a program that turns `features` into memories (`prefill`, `prepare_question`), unless they hold this picture.
+  base::Status prepare(std::string_view program, const PictureFeatures& features);
+
+  // To be called when programs were run or states reset beside the tasks: memories may hold anything.
+  void forget_preparations() { prepared_.clear(); }
+  const FeatureCache::Statistics& cache_statistics() const { return features_.statistics(); }
 
  private:
-  Session(std::shared_ptr<const Engine> engine, std::unique_ptr<base::ThreadPool> pool);
+  Session(std::shared_ptr<const Engine> engine, std::unique_ptr<base::ThreadPool> pool, bool is_caching);
 
   std::shared_ptr<const Engine> engine_;
   std::unique_ptr<base::ThreadPool> pool_;
   program::Interpreter interpreter_;
   std::vector<uint8_t> resized_;
-  std::vector<float> features_;
+  FeatureCache features_;
+  std::vector<std::pair<const program::Program*, PictureKey>> prepared_;  // what memories hold which picture
 };
+
+// The features as a program takes them; programs only read.
+tensor::TensorView view_of(const PictureFeatures& features);
 
 }  // namespace mm::tasks

@@ -17,8 +17,8 @@ from pycocoevalcap.cider.cider_scorer import CiderScorer
 from pycocoevalcap.rouge.rouge import Rouge
 
 from mobile_multimodal.errors import InvalidInputError
+from mobile_multimodal.evaluation.bootstrap import Interval, mean_interval, resampled_rows
 
-RESAMPLES = 2000
 _NOT = re.compile(r"(?<=\w)n't\b")
 _CLITIC = re.compile(r"(?<=\w)\s*('(?:s|re|ve|ll|d|m))\b")
 _WORD = re.compile(r"n't|'(?:s|re|ve|ll|d|m)\b|\w+(?:[-.,'&/]\w+)*")
@@ -28,18 +28,6 @@ def metric_words(caption: str) -> str:
     """Words of a caption as the metrics compare them, joined by single spaces."""
     text = _CLITIC.sub(r" \1", _NOT.sub(" n't", caption.lower()))
     return " ".join(_WORD.findall(text))
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A value with its 95 % bootstrap interval."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
 @dataclass(frozen=True)
@@ -57,32 +45,6 @@ class CaptionScores:
             "pictures": self.pictures,
             **{name: asdict(getattr(self, name)) for name in ("cider_d", "bleu_4", "rouge_l")},
         }
-
-
-def _resampled_rows(pictures: int, seed: int) -> NDArray[np.int64]:
-    return np.random.default_rng(seed).integers(0, pictures, size=(RESAMPLES, pictures))
-
-
-def mean_interval(values: NDArray[np.float64], seed: int = 0) -> Interval:
-    """Mean over pictures with the percentile bootstrap."""
-    means = values[_resampled_rows(len(values), seed)].mean(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return Interval(float(values.mean()), float(low), float(high))
-
-
-def ratio_interval(values: NDArray[np.float64], baseline: NDArray[np.float64], seed: int = 0) -> Interval:
-    """mean(values) / mean(baseline) over the same pictures, resampled in pairs; the baseline must not be 0."""
-    if values.shape != baseline.shape:
-        raise InvalidInputError(
-            f"{len(values)} scores against {len(baseline)}", hint="compare two systems on the same pictures"
-        )
-    if not baseline.mean() > 0:
-        raise InvalidInputError("the baseline scores 0 on every picture", hint="compare with a model that scores")
-    rows = _resampled_rows(len(values), seed)
-    means = baseline[rows].mean(axis=1)
-    # Few pictures: a resample may hold none on which the baseline scores.
-    low, high = np.quantile(values[rows].mean(axis=1)[means > 0] / means[means > 0], [0.025, 0.975])
-    return Interval(float(values.mean() / baseline.mean()), float(low), float(high))
 
 
 def cider_d(captions: Sequence[str], references: Sequence[Sequence[str]]) -> NDArray[np.float64]:
@@ -107,7 +69,7 @@ def bleu_4(captions: Sequence[str], references: Sequence[Sequence[str]], seed: i
     counts = np.array(
         [[*comps["correct"], *comps["guess"], *size] for comps, size in zip(scorer.ctest, lengths, strict=True)]
     )
-    sums = np.stack([counts[rows].sum(axis=0) for rows in _resampled_rows(len(counts), seed)]).astype(np.float64)
+    sums = np.stack([counts[rows].sum(axis=0) for rows in resampled_rows(len(counts), seed)]).astype(np.float64)
     precision = np.exp(np.log(np.maximum(sums[:, :4], 1e-9) / np.maximum(sums[:, 4:8], 1)).mean(axis=1))
     penalty = np.exp(np.minimum(0.0, 1.0 - sums[:, 9] / np.maximum(sums[:, 8], 1)))
     low, high = np.quantile(precision * penalty, [0.025, 0.975])

@@ -17,8 +17,8 @@ from mobile_multimodal.tasks.caption import Caption
 from mobile_multimodal.tasks.multimodal_llm import MobileMultiModalLLM
 
 if TYPE_CHECKING:
+    from mobile_multimodal.evaluation.bootstrap import Interval
     from mobile_multimodal.evaluation.caption import CaptionEvaluation
-    from mobile_multimodal.evaluation.caption_metrics import Interval
 
 
 def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
@@ -104,7 +104,7 @@ def _write_report(arguments: argparse.Namespace, result: CaptionEvaluation, othe
 
 def _ratio(arguments: argparse.Namespace, result: CaptionEvaluation, other: CaptionEvaluation) -> Interval | None:
     """None where the second model scores 0."""
-    from mobile_multimodal.evaluation.caption_metrics import ratio_interval
+    from mobile_multimodal.evaluation.bootstrap import ratio_interval
 
     if not other.scores.cider_d.value > 0:
         return None

@@ -64,6 +64,7 @@ OPERATIONS: dict[str, Operation] = {
     "layer_norm": Operation(("x", "weight", "bias"), ("epsilon:f",)),
     "softmax": Operation(("x",)),
     "rope": Operation(("x", "positions"), ("heads", "head_dim", "theta:f")),
+    "attention": Operation(("qkv",), _HEADS),
     "attention_cached": Operation(("qkv", "positions", "sequences"), ("key_state", "value_state", *_HEADS)),
     "state_write": Operation(("x",), ("state",), outputs=0),
     "attention_memory": Operation(("q",), ("state", *_HEADS)),
