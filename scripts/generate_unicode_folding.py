@@ -60,7 +60,7 @@ struct Order {{
 
 """
 
-FOOT = """constexpr uint32_t hangul_first = 0xAC00, hangul_last = 0xD7A3;  // Unicode 3.12: syllables from three rows of jamo
+FOOT = """constexpr uint32_t hangul_first = 0xAC00, hangul_last = 0xD7A3;  // Unicode 3.12: syllables of three jamo
 constexpr uint32_t jamo_leading = 0x1100, jamo_vowel = 0x1161, jamo_trailing = 0x11A7;
 constexpr uint32_t vowel_count = 21, trailing_count = 28;
 
@@ -91,8 +91,8 @@ Folded fold(uint32_t code_point) {
   if (code_point >= hangul_first && code_point <= hangul_last) {
     const uint32_t index = code_point - hangul_first;
     const uint32_t trailing = index % trailing_count;
-    return {{jamo_leading + index / (vowel_count * trailing_count),
-             jamo_vowel + index / trailing_count % vowel_count, jamo_trailing + trailing},
+    return {{jamo_leading + index / (vowel_count * trailing_count), jamo_vowel + index / trailing_count % vowel_count,
+             jamo_trailing + trailing},
             trailing == 0 ? 2 : 3};
   }
   if (find(marks, code_point) != nullptr || is_starter_mark(code_point)) return {{}, 0};
@@ -152,8 +152,8 @@ def order_of(code_point: int) -> int:
 
 def is_starter_mark(code_point: int) -> bool:
     """Whether no mark may pass this one when marks are put in order."""
-    text = f"a{TONE_MARK}{chr(code_point)}{OVERLAY}"
-    return DECOMPOSE.normalize_str(text).index(OVERLAY) > 1
+    text = DECOMPOSE.normalize_str(f"a{TONE_MARK}{chr(code_point)}{OVERLAY}")
+    return text.index(TONE_MARK) < text.rindex(OVERLAY)
 
 
 def orders_of(folded: dict[int, str]) -> list[tuple[int, ...]]:

@@ -109,7 +109,7 @@ def _lines(path: str) -> list[str]:
 
 def _captions(model_file: Path, threads: int, rounds: int) -> dict[str, Any]:
     """Whole captions from decoded pixels, by beams; stages and time per token from the greedy ones."""
-    with MobileMultiModalLLM.from_pretrained(model_file, threads=threads) as model:
+    with MobileMultiModalLLM.from_pretrained(model_file, threads=threads, enable_caching=False) as model:
         pictures = [load_image(ROOT / "examples/pictures" / name) for name in PICTURES]
         files = [(ROOT / "examples/pictures" / name).read_bytes() for name in PICTURES]
         results: dict[str, Any] = {}

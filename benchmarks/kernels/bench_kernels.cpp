@@ -282,8 +282,12 @@ constexpr Conv efficientnet_lite0_depthwise[] = {
     {28, 240, 240, 5, 1, 1}, {28, 240, 240, 3, 2, 1}, {14, 480, 480, 3, 1, 2},  {14, 480, 480, 5, 1, 1},
     {14, 672, 672, 5, 1, 2}, {14, 672, 672, 5, 2, 1}, {7, 1152, 1152, 5, 1, 3}, {7, 1152, 1152, 3, 1, 1}};
 
+// The float convolutions of PP-OCRv6 tiny's detection at 640 pixels, and the depthwise ones that take longest.
+constexpr Conv text_detection_dense[] = {{640, 3, 16, 3, 2, 1}, {320, 16, 8, 2, 1, 1}, {320, 8, 16, 2, 1, 1}};
+constexpr Conv text_detection_depthwise[] = {{160, 32, 32, 3, 1, 2}, {160, 64, 64, 5, 1, 1}, {80, 64, 64, 5, 1, 1}};
+
 template <size_t count>
-void bench_convolutions(const KernelTable& table, const Conv (&convs)[count], bool is_depthwise) {
+void bench_convolutions(const KernelTable& table, const Conv (&convs)[count], bool is_depthwise, const char* network) {
   const std::string name = name_of(is_depthwise ? "conv2d_depthwise_f32" : "conv2d_f32", table);
   if (!is_wanted(name)) return;
   double total = 0, total_macs = 0;
@@ -309,9 +313,118 @@ void bench_convolutions(const KernelTable& table, const Conv (&convs)[count], bo
     total += c.count * seconds;
     total_macs += c.count * macs;
   }
-  std::printf(
-      "{\"kernel\": \"%s\", \"layer\": \"all of EfficientNet-Lite0\", \"mmacs\": %.1f, \"milliseconds\": %.2f}\n",
-      name.c_str(), total_macs * 1e-6, total * 1e3);
+  std::printf("{\"kernel\": \"%s\", \"layer\": \"all of %s\", \"mmacs\": %.1f, \"milliseconds\": %.2f}\n", name.c_str(),
+              network, total_macs * 1e-6, total * 1e3);
+}
+
+// What detection calls over whole pictures, in its sizes: normalisation, pooling, sums, rows copied by concat,
+// upsample_nearest and depth_to_space, and the codes of a band of conv2d_packed.
+void bench_pictures(const KernelTable& table) {
+  const auto report = [&](const char* kernel, const char* what, double elements, double moved_bytes,
+                          const std::function<void()>& call) {
+    const std::string name = name_of(kernel, table);
+    if (!is_wanted(name)) return;
+    const double seconds = time_of(call);
+    const Ceiling& read = ceiling_of(moved_bytes);
+    const double gbytes = moved_bytes / seconds * 1e-9;
+    std::printf(
+        "{\"kernel\": \"%s\", \"what\": \"%s\", \"microseconds\": %.2f, \"nanoseconds_per_element\": %.4f, "
+        "\"gbytes_per_second\": %.1f, \"limit\": \"%s\", \"percent_of_limit\": %.0f}\n",
+        name.c_str(), what, seconds * 1e6, seconds * 1e9 / elements, gbytes, read.level,
+        100 * gbytes / read.gbytes_per_second);
+  };
+  constexpr int side = 320, channels = 16, most = side * side * channels;
+  const Vector<float> x = floats(most);
+  Vector<float> y(most);
+  const Vector<uint8_t> pixels = bytes<uint8_t>(640 * 640 * 3);
+  const float mean[3] = {123.675f, 116.28f, 103.53f}, factor[3] = {0.0171f, 0.0175f, 0.0174f};
+  report("normalize_bytes", "640 x 640 x 3", 640 * 640 * 3, 640 * 640 * 3 * 5,
+         [&] { table.normalize_bytes(pixels.data(), y.data(), 640 * 640, mean, factor); });
+
+  ConvArgs pool = {};
+  pool.x = x.data(), pool.y = y.data();
+  pool.height = pool.width = pool.out_height = pool.out_width = side;
+  pool.channels_in = pool.channels_out = channels;
+  pool.kernel_h = pool.kernel_w = 2, pool.stride_h = pool.stride_w = 1;
+  pool.row_end = side;
+  report("max_pool2d_f32", "320 x 320 x 16, 2 x 2, stride 1", most, most * 8.0, [&] { table.max_pool2d_f32(pool); });
+  pool.height = 3, pool.width = 320, pool.channels_in = pool.channels_out = 160;
+  pool.out_height = pool.row_end = 1, pool.out_width = 160;
+  pool.kernel_h = pool.stride_h = 3, pool.stride_w = 2;
+  report("average_pool2d_f32", "3 x 320 x 160, 3 x 2, stride 3 x 2", 3 * 320 * 160, (3 * 320 + 160) * 160 * 4.0,
+         [&] { table.average_pool2d_f32(pool); });
+  report("sum_rows_f32", "256 x 64", 256 * 64, 256 * 64 * 4, [&] { table.sum_rows_f32(x.data(), y.data(), 256, 64); });
+  report("copy_rows_f32", "concat: 1600 rows of 64 into 128", 1600 * 64, 1600 * 64 * 8,
+         [&] { table.copy_rows_f32(x.data(), 64, y.data(), 128, 1600, 64); });
+  report("copy_rows_f32", "upsample_nearest: one row of 64, twice, 1600 times", 1600 * 128, 1600 * (64 + 128) * 4, [&] {
+    for (int i = 0; i < 1600; ++i) table.copy_rows_f32(x.data() + i * 64, 0, y.data() + i * 128, 64, 2, 64);
+  });
+  report("copy_rows_f32", "depth_to_space: 1600 rows of 4 from 16", 1600 * 4, 1600 * 8 * 4,
+         [&] { table.copy_rows_f32(x.data(), 16, y.data(), 4, 1600, 4); });
+
+  // A band of 6 rows of 160 x 16, and of 3 rows of 80 x 16 that are written twice, as channels of 64.
+  constexpr int width = 160, rows = 6, all_channels = 64;
+  report("largest_magnitude", "6 x 160 x 16", rows * width * channels, rows * width * channels * 4,
+         [&] { sink += table.largest_magnitude(x.data(), rows * width * channels).is_finite; });
+  Vector<int8_t> codes(rows * width * all_channels);
+  Vector<int32_t> sums(rows * width);
+  for (const int copies : {1, 2}) {
+    const double values = static_cast<double>(rows) / copies * width / copies * channels;
+    report("quantize_scaled", copies == 1 ? "6 x 160 x 16" : "3 x 80 x 16, written twice", values,
+           values * (4 + copies), [&, copies] {
+             std::fill(sums.begin(), sums.end(), 0);
+             for (int row = 0; row < rows; row += copies)
+               table.quantize_scaled({x.data() + row * width * channels, width / copies, channels, 127.0f, true,
+                                      codes.data() + row * width * all_channels, all_channels, copies,
+                                      sums.data() + row * width});
+           });
+  }
+}
+
+// The pairs of products over pixels in PP-OCRv6 tiny's detection at 640 pixels, GELU between them.
+struct Pair {
+  int pixels, in, hidden, out, count;
+};
+constexpr Pair text_detection_pairs[] = {{25600, 32, 64, 32, 2}, {25600, 16, 64, 16, 1}, {6400, 32, 64, 48, 1},
+                                         {6400, 48, 96, 48, 2},  {1600, 64, 128, 64, 4}, {400, 160, 320, 160, 2}};
+
+void bench_linear_pairs(const KernelTable& table) {
+  const std::string name = name_of("linear_pair", table);
+  if (!is_wanted(name)) return;
+  double total = 0;
+  for (const Pair& p : text_detection_pairs) {
+    // As the operation does it: blocks of 48 rows, so that what lies between stays in the L1 cache.
+    Layer first(8, 48, p.hidden, p.in), second(8, 48, p.out, p.hidden);
+    const Vector<float> x = floats(Layer::size(p.pixels, p.in));
+    Vector<float> y(Layer::size(p.pixels, p.out));
+    const int first_tiles = first.n_padded / mm::quant::tile_rows,
+              second_tiles = second.n_padded / mm::quant::tile_rows;
+    const double seconds = time_of([&] {
+      for (int row = 0; row < p.pixels; row += 48) {
+        const int rows = std::min(48, p.pixels - row);
+        table.quantize_rows(x.data() + Layer::size(row, p.in), rows, p.in, first.codes.data(), first.k_padded,
+                            first.x_scale.data(), first.x_sum.data());
+        first.multiply(table, 0, rows, 0, first_tiles);
+        first.finish(table, 0, rows, 0, first_tiles, Activation::gelu);
+        second.x.swap(first.y);  // [48, hidden], both
+        second.quantize(table, 0, rows);
+        second.x.swap(first.y);
+        second.multiply(table, 0, rows, 0, second_tiles);
+        table.linear_epilogue({second.out.data(), second.n_padded, second.x_scale.data(), second.weight_scale.data(),
+                               second.bias.data(), nullptr, y.data() + Layer::size(row, p.out), p.out, rows, p.out,
+                               Activation::none});
+      }
+    });
+    const double macs = static_cast<double>(p.pixels) * p.hidden * (p.in + p.out);
+    std::printf(
+        "{\"kernel\": \"%s\", \"layer\": \"%d x %d -> %d -> %d\", \"count\": %d, \"microseconds\": %.1f, "
+        "\"nanoseconds_per_pixel\": %.1f, \"gmacs_per_second\": %.1f}\n",
+        name.c_str(), p.pixels, p.in, p.hidden, p.out, p.count, seconds * 1e6, seconds * 1e9 / p.pixels,
+        macs / seconds * 1e-9);
+    total += p.count * seconds;
+  }
+  std::printf("{\"kernel\": \"%s\", \"layer\": \"all of PP-OCRv6 tiny detection\", \"milliseconds\": %.2f}\n",
+              name.c_str(), total * 1e3);
 }
 
 // Element-wise and row-wise kernels on 48 x 576 floats (110 KB, in the L2 cache) and attention as a decoder calls it.
@@ -426,8 +539,12 @@ int main(int argc, char** argv) {
     if (!table.is_supported() || (!wanted_table.empty() && wanted_table != table.name)) continue;
     bench_linear(table);
     if (table.isa != Isa::reference) bench_encoder_pointwise(table);
-    bench_convolutions(table, efficientnet_lite0_stem, false);
-    bench_convolutions(table, efficientnet_lite0_depthwise, true);
+    bench_convolutions(table, efficientnet_lite0_stem, false, "EfficientNet-Lite0");
+    bench_convolutions(table, efficientnet_lite0_depthwise, true, "EfficientNet-Lite0");
+    bench_convolutions(table, text_detection_dense, false, "PP-OCRv6 tiny detection");
+    bench_convolutions(table, text_detection_depthwise, true, "PP-OCRv6 tiny detection");
+    bench_pictures(table);
+    if (table.isa != Isa::reference) bench_linear_pairs(table);
     bench_rows(table);
   }
   return sink == 42 ? 1 : 0;  // the sink is used, so nothing measured can be left out

@@ -1,7 +1,8 @@
-"""Captions pictures and reads their text on the device from one small file: the public names of the package."""
+"""Captions pictures, reads and finds them and answers questions on the device: the public names of the package."""
 
 from mobile_multimodal.errors import (
     DeadlineExceededError,
+    GalleryFormatError,
     ImageTooLargeError,
     InternalError,
     InvalidImageError,
@@ -19,18 +20,22 @@ from mobile_multimodal.images import ImageSource, load_image
 from mobile_multimodal.model.hub import available_models, find_model
 from mobile_multimodal.settings import PROFILES, GenerationSettings, OcrSettings, Profile
 from mobile_multimodal.tasks.caption import Caption, CaptionPiece, CaptionStream
-from mobile_multimodal.tasks.multimodal_llm import HealthStatus, MobileMultiModalLLM
+from mobile_multimodal.tasks.language import Answer
+from mobile_multimodal.tasks.multimodal_llm import MobileMultiModalLLM
 from mobile_multimodal.tasks.ocr import OcrLine, OcrResult
 from mobile_multimodal.tasks.performance import PerformanceMetrics
+from mobile_multimodal.tasks.shared_session import HealthStatus
 
 __version__ = "0.1.0"  # pyproject.toml reads it from here: asking importlib.metadata would cost 20 ms at start
 
 __all__ = [
     "PROFILES",
+    "Answer",
     "Caption",
     "CaptionPiece",
     "CaptionStream",
     "DeadlineExceededError",
+    "GalleryFormatError",
     "GenerationSettings",
     "HealthStatus",
     "ImageSource",

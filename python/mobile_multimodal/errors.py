@@ -5,6 +5,7 @@ MobileMultiModalError
 │   └── InvalidImageError        the picture cannot be read as one
 │       └── ImageTooLargeError   the picture passes a bound on bytes or pixels
 ├── ModelFormatError             the model file is damaged, hostile or of another version
+├── GalleryFormatError           the index of a gallery is damaged, hostile or of another version
 ├── NotFoundError                a file, program or tensor does not exist
 │   └── ModelNotFoundError       no model of that name or at that path
 ├── OutOfMemoryError             an allocation failed or would pass a bound
@@ -48,6 +49,10 @@ class ImageTooLargeError(InvalidImageError):
 
 class ModelFormatError(MobileMultiModalError):
     """The model file is damaged, hostile or of another version."""
+
+
+class GalleryFormatError(MobileMultiModalError):
+    """The index of a gallery is damaged, hostile or of another version."""
 
 
 class NotFoundError(MobileMultiModalError):
@@ -103,16 +108,19 @@ EXIT_CODE_OF_ERROR: Final[dict[type[MobileMultiModalError], int]] = {
     OutOfMemoryError: 6,
     DeadlineExceededError: 7,
     UnsupportedError: 8,
+    GalleryFormatError: 9,
     InternalError: 70,
     OperationCancelledError: 130,
 }
 
-# A damaged model file is the server's fault, not the caller's: 500. 499 is "client closed request" as proxies log it.
+# A damaged model file or index is the server's fault, not the caller's: 500. 499 is "client closed request" as
+# proxies log it.
 HTTP_STATUS_OF_ERROR: Final[dict[type[MobileMultiModalError], int]] = {
     InvalidInputError: 400,
     InvalidImageError: 422,
     ImageTooLargeError: 413,
     ModelFormatError: 500,
+    GalleryFormatError: 500,
     NotFoundError: 404,
     OutOfMemoryError: 503,
     OperationCancelledError: 499,

@@ -137,25 +137,50 @@ void test_quantize_rows(const KernelTable& table) {
   }
 }
 
-void test_quantize_block(const KernelTable& table) {
+void test_quantize_scaled(const KernelTable& table) {
   Random random(20);
+  const float specials[] = {0.0f, NAN, -INFINITY, -FLT_MAX, -NAN};
   for (int k : {1, 3, 8, 16, 19, 32, 48, 64, 577}) {
     for (int m : {1, 2, 4, 7, 33}) {
-      for (int kind = 0; kind < 4; ++kind) {
+      for (int kind = 0; kind < 6; ++kind) {
         Floats x(static_cast<size_t>(m * k));
-        fill(x, random, kind == 1 ? 1e-32f : 3.0f);  // a block too small to count is zeros
-        if (kind == 2) x[x.size() / 2] = NAN;
-        if (kind == 3) x[x.size() / 2] = -INFINITY;
-        GuardedBuffer<int8_t> q(x.size()), expected_q(x.size());
-        GuardedBuffer<int32_t> sum(static_cast<size_t>(m)), expected_sum(sum.size());
-        Floats scale(1), expected_scale(1);
-        table.quantize_block(x.data(), m, k, q.data(), scale.data(), sum.data());
-        reference().quantize_block(x.data(), m, k, expected_q.data(), expected_scale.data(), expected_sum.data());
-        MM_CHECK(std::memcmp(q.data(), expected_q.data(), q.size()) == 0);
-        MM_CHECK(std::memcmp(sum.data(), expected_sum.data(), sum.size() * sizeof(int32_t)) == 0);
-        MM_CHECK(same_bits(scale, expected_scale));
+        fill(x, random, 3.0f);
+        if (kind > 0) x[x.size() / 2] = specials[kind - 1];
+        const Magnitude found = table.largest_magnitude(x.data(), m * k);
+        const Magnitude expected_found = reference().largest_magnitude(x.data(), m * k);
+        MM_CHECK(found.largest == expected_found.largest && found.is_finite == expected_found.is_finite);
+        MM_CHECK(found.is_finite == (kind < 2 || kind == 4));
+        MM_CHECK(found.largest <= FLT_MAX);
+        for (int copies : {1, 2, 5}) {  // rows of q lie apart, with bytes between them that stay
+          const int64_t step = k + copies % 2 * 3;
+          const size_t rows = static_cast<size_t>(m * copies);
+          GuardedBuffer<int8_t> q((rows - 1) * static_cast<size_t>(step) + static_cast<size_t>(k)),
+              expected_q(q.size());
+          GuardedBuffer<int32_t> sum(rows), expected_sum(rows);
+          std::memset(q.data(), 77, q.size());
+          std::memset(expected_q.data(), 77, q.size());
+          for (size_t i = 0; i < rows; ++i) sum[i] = expected_sum[i] = static_cast<int32_t>(i) * 1000;
+          const float inverse = found.largest > 0 ? 127.0f / found.largest : 0.0f;
+          table.quantize_scaled({x.data(), m, k, inverse, found.is_finite, q.data(), step, copies, sum.data()});
+          reference().quantize_scaled(
+              {x.data(), m, k, inverse, found.is_finite, expected_q.data(), step, copies, expected_sum.data()});
+          MM_CHECK(std::memcmp(q.data(), expected_q.data(), q.size()) == 0);
+          MM_CHECK(std::memcmp(sum.data(), expected_sum.data(), rows * sizeof(int32_t)) == 0);
+        }
       }
     }
+  }
+}
+
+void test_normalize_bytes(const KernelTable& table) {
+  const float mean[3] = {123.675f, 116.28f, 103.53f}, factor[3] = {0.017124754f, 0.017507003f, 0.01742919f};
+  for (int pixels : {1, 2, 5, 15, 16, 17, 64, 259}) {
+    GuardedBuffer<uint8_t> x(static_cast<size_t>(pixels) * 3);
+    Floats y(x.size()), expected(x.size());
+    for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<uint8_t>(i * 37 + i / 256);
+    table.normalize_bytes(x.data(), y.data(), pixels, mean, factor);
+    reference().normalize_bytes(x.data(), expected.data(), pixels, mean, factor);
+    MM_CHECK(same_bits(y, expected));  // a subtraction and a product, each rounded once
   }
 }
 
@@ -164,7 +189,7 @@ void test_linear_epilogue(const KernelTable& table) {
   for (Activation kind : all_activations) {
     for (int columns : {1, 5, 16, 24, 33, 112}) {
       for (int options = 0; options < 4; ++options) {
-        const int m = 3, acc_stride = (columns + 15) / 16 * 16, y_stride = columns + 2;
+        const int m = 7, acc_stride = (columns + 15) / 16 * 16, y_stride = columns + 2;
         GuardedBuffer<int32_t> acc(static_cast<size_t>(acc_stride * (m - 1) + columns));
         for (int32_t& value : acc) value = random.between(-2000000, 2000000);
         acc[0] = INT32_MAX;
@@ -200,6 +225,17 @@ void test_linear_epilogue(const KernelTable& table) {
               std::fabs(static_cast<double>(expected[i])) + std::fabs(static_cast<double>(residual[i]));
           return steepest * 6 * unit * before + activation_error(kind, after) + 2 * unit * after;
         });
+        Floats rows(y.size());  // one by one and several at a time give the same bits
+        for (int r = 0; r < m; ++r) {
+          EpilogueArgs one = args;
+          one.acc += r * acc_stride;
+          one.x_scale += r;
+          one.residual = args.residual ? args.residual + r * y_stride : nullptr;
+          one.y = rows.data() + r * y_stride;
+          one.m = 1;
+          table.linear_epilogue(one);
+        }
+        MM_CHECK(same_bits(rows, y));
         if (options & 2) {  // the residual may be y itself
           args.residual = args.y = residual.data();
           table.linear_epilogue(args);
@@ -334,7 +370,8 @@ void test_conv2d(const KernelTable& table) {
                               {16, 16, 3, 32, 3, 3, 2, 2, 1, 1, 1, 1}, {9, 11, 5, 7, 3, 3, 1, 1, 1, 1, 1, 1},
                               {8, 20, 16, 48, 3, 3, 1, 1, 1, 1, 1, 1}, {5, 5, 4, 70, 1, 1, 1, 1, 0, 0, 0, 0},
                               {6, 30, 2, 33, 5, 3, 1, 2, 2, 1, 2, 1},  {2, 2, 3, 17, 5, 5, 1, 1, 2, 2, 2, 2},
-                              {1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0},    {7, 40, 3, 16, 2, 2, 2, 2, 0, 0, 0, 0}};
+                              {1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0},    {7, 40, 3, 16, 2, 2, 2, 2, 0, 0, 0, 0},
+                              {9, 21, 16, 8, 2, 2, 1, 1, 0, 0, 1, 1},  {6, 19, 4, 12, 3, 3, 1, 1, 1, 1, 1, 1}};
   int i = 0;
   for (const ConvShape& shape : shapes) test_conv(table, shape, false, all_activations[i++ % activation_count], random);
 }
@@ -573,7 +610,8 @@ int main() {
     const int before = mm::test::failures;
     test_activations(table);
     test_quantize_rows(table);
-    test_quantize_block(table);
+    test_quantize_scaled(table);
+    test_normalize_bytes(table);
     test_linear_epilogue(table);
     test_linear_f32(table);
     test_conv2d(table);

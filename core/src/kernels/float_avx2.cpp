@@ -40,8 +40,12 @@ inline void store_bytes(int8_t* p, IntVec x, Full) { _mm_storel_epi64(reinterpre
 inline void store_bytes(int8_t* p, IntVec x, Some s) {
   for (int i = 0; i < s.count; ++i) p[i] = static_cast<int8_t>(x[i]);
 }
+inline IntVec load_bytes(const uint8_t* p) {
+  return (IntVec)_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+}
 inline Vec fused(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a, b, c); }
 inline Vec maximum(Vec a, Vec b) { return _mm256_max_ps(a, b); }
+inline IntVec maximum(IntVec a, IntVec b) { return (IntVec)_mm256_max_epi32((__m256i)a, (__m256i)b); }
 inline Vec minimum(Vec a, Vec b) { return _mm256_min_ps(a, b); }
 inline IntVec round_to_int(Vec x) { return (IntVec)_mm256_cvtps_epi32(x); }
 inline Vec to_float(IntVec x) { return _mm256_cvtepi32_ps((__m256i)x); }
@@ -58,12 +62,24 @@ inline void store_sums(float* p, const Vec (&x)[4]) {
   const __m256 both = _mm256_hadd_ps(_mm256_hadd_ps(x[0], x[1]), _mm256_hadd_ps(x[2], x[3]));
   _mm_storeu_ps(p, _mm_add_ps(_mm256_castps256_ps128(both), _mm256_extractf128_ps(both, 1)));
 }
-inline void store_largest(float* p, const Vec (&x)[4]) {
-  const __m256 left = _mm256_max_ps(_mm256_unpacklo_ps(x[0], x[1]), _mm256_unpackhi_ps(x[0], x[1]));
-  const __m256 right = _mm256_max_ps(_mm256_unpacklo_ps(x[2], x[3]), _mm256_unpackhi_ps(x[2], x[3]));
-  const __m256 both = _mm256_max_ps(_mm256_shuffle_ps(left, right, 0x44), _mm256_shuffle_ps(left, right, 0xEE));
-  _mm_storeu_ps(p, _mm_max_ps(_mm256_castps256_ps128(both), _mm256_extractf128_ps(both, 1)));
+inline void store_sums(int32_t* p, const IntVec (&x)[4]) {
+  const __m256i both = _mm256_hadd_epi32(_mm256_hadd_epi32((__m256i)x[0], (__m256i)x[1]),
+                                         _mm256_hadd_epi32((__m256i)x[2], (__m256i)x[3]));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
+                   _mm_add_epi32(_mm256_castsi256_si128(both), _mm256_extracti128_si256(both, 1)));
 }
+inline __m256i largest_pairs(IntVec a, IntVec b) {
+  return _mm256_max_epi32(_mm256_unpacklo_epi32((__m256i)a, (__m256i)b), _mm256_unpackhi_epi32((__m256i)a, (__m256i)b));
+}
+inline void store_largest(int32_t* p, const IntVec (&x)[4]) {
+  const __m256i left = largest_pairs(x[0], x[1]), right = largest_pairs(x[2], x[3]);
+  const __m256i both = _mm256_max_epi32(_mm256_unpacklo_epi64(left, right), _mm256_unpackhi_epi64(left, right));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
+                   _mm_max_epi32(_mm256_castsi256_si128(both), _mm256_extracti128_si256(both, 1)));
+}
+
+constexpr int narrow_lanes = 0;
+using Narrow = Some;
 inline float largest_of(Vec x) {
   __m128 v = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
   v = _mm_max_ps(v, _mm_movehl_ps(v, v));

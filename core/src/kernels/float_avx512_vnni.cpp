@@ -33,8 +33,12 @@ inline void store_bytes(int8_t* p, IntVec x, Full) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8((__m512i)x));
 }
 inline void store_bytes(int8_t* p, IntVec x, Some s) { _mm512_mask_cvtepi32_storeu_epi8(p, s.mask, (__m512i)x); }
+inline IntVec load_bytes(const uint8_t* p) {
+  return (IntVec)_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
 inline Vec fused(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
 inline Vec maximum(Vec a, Vec b) { return _mm512_max_ps(a, b); }
+inline IntVec maximum(IntVec a, IntVec b) { return (IntVec)_mm512_max_epi32((__m512i)a, (__m512i)b); }
 inline Vec minimum(Vec a, Vec b) { return _mm512_min_ps(a, b); }
 inline IntVec round_to_int(Vec x) { return (IntVec)_mm512_cvtps_epi32(x); }
 inline Vec to_float(IntVec x) { return _mm512_cvtepi32_ps((__m512i)x); }
@@ -47,14 +51,37 @@ inline void store_sums(float* p, const Vec (&x)[4]) {
   const __m256 both = _mm256_hadd_ps(left, right);
   _mm_storeu_ps(p, _mm_add_ps(_mm256_castps256_ps128(both), _mm256_extractf128_ps(both, 1)));
 }
-inline __m256 fold_largest(Vec x) { return _mm256_max_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1)); }
-inline void store_largest(float* p, const Vec (&x)[4]) {
-  const __m256 a = fold_largest(x[0]), b = fold_largest(x[1]), c = fold_largest(x[2]), d = fold_largest(x[3]);
-  const __m256 left = _mm256_max_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
-  const __m256 right = _mm256_max_ps(_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
-  const __m256 both = _mm256_max_ps(_mm256_shuffle_ps(left, right, 0x44), _mm256_shuffle_ps(left, right, 0xEE));
-  _mm_storeu_ps(p, _mm_max_ps(_mm256_castps256_ps128(both), _mm256_extractf128_ps(both, 1)));
+inline __m256i high_half(IntVec x) { return _mm512_extracti32x8_epi32((__m512i)x, 1); }
+inline __m256i fold(IntVec x) { return _mm256_add_epi32(_mm512_castsi512_si256((__m512i)x), high_half(x)); }
+inline void store_sums(int32_t* p, const IntVec (&x)[4]) {
+  const __m256i left = _mm256_hadd_epi32(fold(x[0]), fold(x[1])), right = _mm256_hadd_epi32(fold(x[2]), fold(x[3]));
+  const __m256i both = _mm256_hadd_epi32(left, right);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
+                   _mm_add_epi32(_mm256_castsi256_si128(both), _mm256_extracti128_si256(both, 1)));
 }
+inline __m256i fold_largest(IntVec x) { return _mm256_max_epi32(_mm512_castsi512_si256((__m512i)x), high_half(x)); }
+inline void store_largest(int32_t* p, const IntVec (&x)[4]) {
+  const __m256i a = fold_largest(x[0]), b = fold_largest(x[1]), c = fold_largest(x[2]), d = fold_largest(x[3]);
+  const __m256i left = _mm256_max_epi32(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+  const __m256i right = _mm256_max_epi32(_mm256_unpacklo_epi32(c, d), _mm256_unpackhi_epi32(c, d));
+  const __m256i both = _mm256_max_epi32(_mm256_unpacklo_epi64(left, right), _mm256_unpackhi_epi64(left, right));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
+                   _mm_max_epi32(_mm256_castsi256_si128(both), _mm256_extracti128_si256(both, 1)));
+}
+
+// 8 lanes: a convolution with 8 outputs does two of these a cycle where a zmm, half of it unused, takes one (Zen 4).
+constexpr int narrow_lanes = 8;
+struct Narrow {
+  explicit Narrow(int count) : mask(static_cast<__mmask8>((1u << count) - 1)) {}
+  __mmask8 mask;
+};
+inline Narrow whole(Narrow) { return Narrow(narrow_lanes); }
+inline __m256 splat(float x, Narrow) { return _mm256_set1_ps(x); }
+inline __m256 load(const float* p, Narrow n) { return _mm256_maskz_loadu_ps(n.mask, p); }
+inline void store(float* p, __m256 x, Narrow n) { _mm256_mask_storeu_ps(p, n.mask, x); }
+inline __m256 fused(__m256 a, __m256 b, __m256 c) { return _mm256_fmadd_ps(a, b, c); }
+inline __m256 maximum(__m256 a, __m256 b) { return _mm256_max_ps(a, b); }
+inline __m256 minimum(__m256 a, __m256 b) { return _mm256_min_ps(a, b); }
 inline float largest_of(Vec x) { return _mm512_reduce_max_ps(x); }
 
 }  // namespace

@@ -44,9 +44,15 @@ inline void store_bytes(int8_t* p, IntVec x, Full) {
   const int8x8_t bytes = vmovn_s16(vcombine_s16(words, words));
   __builtin_memcpy(p, &bytes, 4);
 }
+inline IntVec load_bytes(const uint8_t* p) {
+  uint32_t four;
+  __builtin_memcpy(&four, p, sizeof four);
+  return vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(vmovl_u8(vcreate_u8(four)))));
+}
 inline Vec fused(Vec a, Vec b, Vec c) { return vfmaq_f32(c, a, b); }
 // Comparisons, because fmax and fmin return NaN where x86 returns the second operand.
 inline Vec maximum(Vec a, Vec b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
+inline IntVec maximum(IntVec a, IntVec b) { return vmaxq_s32(a, b); }
 inline Vec minimum(Vec a, Vec b) { return vbslq_f32(vcltq_f32(a, b), a, b); }
 inline IntVec round_to_int(Vec x) { return vcvtnq_s32_f32(x); }
 inline Vec to_float(IntVec x) { return vcvtq_f32_s32(x); }
@@ -54,9 +60,15 @@ inline float sum_of(Vec x) { return vaddvq_f32(x); }
 inline void store_sums(float* p, const Vec (&x)[4]) {
   vst1q_f32(p, vpaddq_f32(vpaddq_f32(x[0], x[1]), vpaddq_f32(x[2], x[3])));
 }
-inline void store_largest(float* p, const Vec (&x)[4]) {
-  vst1q_f32(p, vpmaxq_f32(vpmaxq_f32(x[0], x[1]), vpmaxq_f32(x[2], x[3])));
+inline void store_sums(int32_t* p, const IntVec (&x)[4]) {
+  vst1q_s32(p, vpaddq_s32(vpaddq_s32(x[0], x[1]), vpaddq_s32(x[2], x[3])));
 }
+inline void store_largest(int32_t* p, const IntVec (&x)[4]) {
+  vst1q_s32(p, vpmaxq_s32(vpmaxq_s32(x[0], x[1]), vpmaxq_s32(x[2], x[3])));
+}
+
+constexpr int narrow_lanes = 0;
+using Narrow = Some;
 inline float largest_of(Vec x) { return vmaxvq_f32(x); }
 
 }  // namespace

@@ -11,9 +11,11 @@
   void linear_w4a8_##isa(const LinearArgs&);                                                                         \
   void linear_w8a8_##isa(const LinearArgs&);                                                                         \
   void quantize_rows_##isa(const float* x, int m, int k, int8_t* q, int k_padded, float* scale, int32_t* sum);       \
-  void quantize_block_##isa(const float* x, int m, int k, int8_t* q, float* scale, int32_t* sum);                    \
+  Magnitude largest_magnitude_##isa(const float* x, int64_t count);                                                  \
+  void quantize_scaled_##isa(const QuantizeArgs&);                                                                   \
   void linear_epilogue_##isa(const EpilogueArgs&);                                                                   \
   void linear_f32_##isa(const LinearF32Args&);                                                                       \
+  void normalize_bytes_##isa(const uint8_t* x, float* y, int64_t pixels, const float* mean, const float* factor);    \
   void conv2d_f32_##isa(const ConvArgs&);                                                                            \
   void conv2d_depthwise_f32_##isa(const ConvArgs&);                                                                  \
   void max_pool2d_f32_##isa(const ConvArgs&);                                                                        \
@@ -40,9 +42,11 @@
    linear_w4a8_##isa,                      \
    linear_w8a8_##isa,                      \
    quantize_rows_##isa,                    \
-   quantize_block_##isa,                   \
+   largest_magnitude_##isa,                \
+   quantize_scaled_##isa,                  \
    linear_epilogue_##isa,                  \
    linear_f32_##isa,                       \
+   normalize_bytes_##isa,                  \
    conv2d_f32_##isa,                       \
    conv2d_depthwise_f32_##isa,             \
    max_pool2d_f32_##isa,                   \

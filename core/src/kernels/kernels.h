@@ -2,7 +2,7 @@
 //
 // All matrices are row-major float32 unless said. Kernels neither allocate nor start threads: the caller hands each one
 // a range of outputs, and an output never depends on the range it was computed in, so every thread count gives the same
-// bits. The integer kernels (linear_w*a8, quantize_rows) give the same bits on every instruction set too.
+// bits. The integer kernels (linear_w*a8, quantize_*) give the same bits on every instruction set too.
 #pragma once
 
 #include <cstdint>
@@ -37,6 +37,25 @@ struct LinearArgs {
   int tile_end;
   int32_t* out;    // element (r, c) of tile t at out[r * out_stride + (t - tile_begin) * 16 + c]
   int out_stride;  // >= (tile_end - tile_begin) * 16
+};
+
+// The largest |x| of a block; NaN does not count and infinities count as FLT_MAX.
+struct Magnitude {
+  float largest;
+  bool is_finite;  // neither a NaN nor an infinity is there
+};
+
+// q = round-half-even(x * inverse) in [-127, 127] of each row, as in quantize_rows; row r is written `copies` times, as
+// rows r * copies .. of q, and the sum of its codes is added to as many elements of `sum`.
+struct QuantizeArgs {
+  const float* x;  // [m, k]
+  int m, k;
+  float inverse;   // 127 / the largest magnitude, or 0
+  bool is_finite;  // as largest_magnitude says of a block that holds x
+  int8_t* q;       // rows of k codes, q_step apart
+  int64_t q_step;
+  int copies;
+  int32_t* sum;  // [m * copies]
 };
 
 // y[r, c] = activation(acc[r, c] * (x_scale[r] * (0.5f * weight_scale[c])) + bias[c]) + residual[r, c]
@@ -109,12 +128,14 @@ struct KernelTable {
   // zeros (or one whose largest magnitude is below 1e-30) gives scale 0 and zeros; NaN counts as 0 and infinities
   // clamp. Columns k..k_padded become 0.
   void (*quantize_rows)(const float* x, int m, int k, int8_t* q, int k_padded, float* scale, int32_t* sum);
-  // The same with one scale for all m rows, from their common max|x|, and rows of just k codes: rows may then be added
-  // up, as the taps of a convolution are.
-  void (*quantize_block)(const float* x, int m, int k, int8_t* q, float* scale, int32_t* sum);
+  // The same in two steps, where many rows share one scale and so may be added up, as the taps of a convolution are.
+  Magnitude (*largest_magnitude)(const float* x, int64_t count);
+  void (*quantize_scaled)(const QuantizeArgs&);
   void (*linear_epilogue)(const EpilogueArgs&);
 
   void (*linear_f32)(const LinearF32Args&);
+  // y = (x - mean[channel]) * factor[channel], each rounded, over pixels of three bytes.
+  void (*normalize_bytes)(const uint8_t* x, float* y, int64_t pixels, const float* mean, const float* factor);
   void (*conv2d_f32)(const ConvArgs&);
   void (*conv2d_depthwise_f32)(const ConvArgs&);
   // Pooling takes the geometry of a depthwise convolution and neither weights nor activation. Every window reaches into

@@ -80,23 +80,23 @@ void quantize_rows(const float* x, int m, int k, int8_t* q, int k_padded, float*
   }
 }
 
-void quantize_block(const float* x, int m, int k, int8_t* q, float* scale, int32_t* sum) {
-  const int64_t count = static_cast<int64_t>(m) * k;
-  float largest = 0;
+Magnitude largest_magnitude(const float* x, int64_t count) {
+  Magnitude found = {0, true};
   for (int64_t i = 0; i < count; ++i) {
-    const float magnitude = std::fabs(x[i]);
-    if (magnitude > largest) largest = magnitude;
+    if (!std::isfinite(x[i])) found.is_finite = false;
+    if (!std::isnan(x[i])) found.largest = std::max(found.largest, std::min(std::fabs(x[i]), FLT_MAX));
   }
-  largest = std::min(largest, FLT_MAX);
-  const bool is_zero = largest < 1e-30f;
-  const float inverse = is_zero ? 0.0f : 127.0f / largest;
-  *scale = is_zero ? 0.0f : largest / 127.0f;
-  for (int r = 0; r < m; ++r, x += k, q += k) {
-    sum[r] = 0;
-    for (int i = 0; i < k; ++i) {
-      const float scaled = is_zero || std::isnan(x[i]) ? 0.0f : x[i] * inverse;
-      q[i] = static_cast<int8_t>(std::nearbyintf(std::min(std::max(scaled, -127.0f), 127.0f)));
-      sum[r] += q[i];
+  return found;
+}
+
+void quantize_scaled(const QuantizeArgs& a) {
+  for (int64_t r = 0; r < int64_t{a.m} * a.copies; ++r) {
+    const float* x = a.x + r / a.copies * a.k;
+    for (int i = 0; i < a.k; ++i) {
+      const float scaled = std::isnan(x[i]) ? 0.0f : x[i] * a.inverse;
+      int8_t& code = a.q[r * a.q_step + i];
+      code = static_cast<int8_t>(std::nearbyintf(std::min(std::max(scaled, -127.0f), 127.0f)));
+      a.sum[r] += code;
     }
   }
 }
@@ -138,6 +138,10 @@ void for_each_tap(const ConvArgs& a, int row, int column, Add add) {
       add(static_cast<int64_t>(ky) * a.kernel_w + kx, static_cast<int64_t>(y) * a.width + x);
     }
   }
+}
+
+void normalize_bytes(const uint8_t* x, float* y, int64_t pixels, const float* mean, const float* factor) {
+  for (int64_t i = 0; i < pixels * 3; ++i) y[i] = (static_cast<float>(x[i]) - mean[i % 3]) * factor[i % 3];
 }
 
 void conv2d_f32(const ConvArgs& a) {
@@ -301,12 +305,33 @@ void mul_f32(const float* a, const float* b, float* y, int64_t count, int64_t b_
   for (int64_t i = 0; i < count; ++i) y[i] = a[i] * b[i % b_count];
 }
 
-const KernelTable table = {
-    "reference",    Isa::reference,     is_always_supported, linear<2>,    linear<4>,       linear<8>,
-    quantize_rows,  quantize_block,     linear_epilogue,     linear_f32,   conv2d_f32,      conv2d_depthwise_f32,
-    max_pool2d_f32, average_pool2d_f32, copy_rows_f32,       sum_rows_f32, attention_f32,   rms_norm_f32,
-    layer_norm_f32, activation_f32,     silu_mul_f32,        softmax_f32,  log_softmax_f32, add_f32,
-    mul_f32};
+const KernelTable table = {"reference",
+                           Isa::reference,
+                           is_always_supported,
+                           linear<2>,
+                           linear<4>,
+                           linear<8>,
+                           quantize_rows,
+                           largest_magnitude,
+                           quantize_scaled,
+                           linear_epilogue,
+                           linear_f32,
+                           normalize_bytes,
+                           conv2d_f32,
+                           conv2d_depthwise_f32,
+                           max_pool2d_f32,
+                           average_pool2d_f32,
+                           copy_rows_f32,
+                           sum_rows_f32,
+                           attention_f32,
+                           rms_norm_f32,
+                           layer_norm_f32,
+                           activation_f32,
+                           silu_mul_f32,
+                           softmax_f32,
+                           log_softmax_f32,
+                           add_f32,
+                           mul_f32};
 
 }  // namespace
 

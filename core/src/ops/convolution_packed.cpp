@@ -32,24 +32,28 @@ struct PackedConv {
   int block_rows, group_tiles;
 
   int bands() const { return (window.out_height + band_rows - 1) / band_rows; }
-  int64_t row_size() const { return static_cast<int64_t>(window.width) * window.channels_in; }
+  // The columns that windows reach, padding included; columns that none reaches may follow.
+  int padded_width() const {
+    return std::max(window.pad_left + window.width, (window.out_width - 1) * window.stride_w + window.kernel_w);
+  }
+  size_t padded_row_bytes() const {
+    return static_cast<size_t>(padded_width()) * static_cast<size_t>(window.channels_in);
+  }
   int input_rows() const { return (band_rows - 1) * window.stride_h + window.kernel_h; }
 };
 
 struct BandScratch {
   QuantizedRows rows;
-  int8_t* codes;     // [input_rows, width, channels]
-  int32_t* sums;     // [input_rows, width]
-  float* assembled;  // the same as floats, where the channels come from several pictures
+  int8_t* codes;  // [input_rows, padded_width, channels]: what lies outside the picture is zeros
+  int32_t* sums;  // [input_rows, padded_width]: of each pixel's codes
 };
 
 BandScratch take_scratch(ScratchPieces& pieces, const PackedConv& s) {
-  const size_t count = static_cast<size_t>(s.row_size()) * static_cast<size_t>(s.input_rows());
+  const size_t pixels = static_cast<size_t>(s.padded_width()) * static_cast<size_t>(s.input_rows());
   BandScratch scratch;
   scratch.rows = take_rows(pieces, s.block_rows, s.matrix.k_padded, s.group_tiles);
-  scratch.codes = pieces.take<int8_t>(count);
-  scratch.sums = pieces.take<int32_t>(static_cast<size_t>(s.window.width) * static_cast<size_t>(s.input_rows()));
-  scratch.assembled = pieces.take<float>(s.source_count > 1 ? count : 0);
+  scratch.codes = pieces.take<int8_t>(s.padded_row_bytes() * static_cast<size_t>(s.input_rows()));
+  scratch.sums = pieces.take<int32_t>(pixels);
   return scratch;
 }
 
@@ -112,46 +116,57 @@ base::Status infer_conv2d_packed(const InferContext& context, const Attributes& 
   return {};
 }
 
-// Rows [first, first + count) of the whole picture as floats.
-const float* assemble(const kernels::KernelTable& kernels, const PackedConv& s, int64_t picture, int first, int count,
-                      float* to) {
-  if (s.source_count == 1) return s.sources[0].x + (picture * s.window.height + first) * s.row_size();
-  const int64_t channels = s.window.channels_in;
+// The rows of one source that rows [first, last) of the whole picture show.
+struct SourceRows {
+  const float* x;
+  int begin, end;
+};
+
+SourceRows rows_of(const Source& source, int64_t picture, int first, int last) {
+  return {source.x + picture * source.height * source.width * source.channels, first / source.factor_h,
+          (last - 1) / source.factor_h + 1};
+}
+
+// Rows [first, last) of the whole picture as int8, where row 0 of the codes stands for row `top`, which may lie above
+// the picture; returns their scale. A smaller source is read once a row and written as often as it is repeated.
+float quantize_band(const kernels::KernelTable& kernels, const PackedConv& s, const BandScratch& scratch,
+                    int64_t picture, int top, int first, int last) {
+  kernels::Magnitude all = {0, true};
+  for (int i = 0; i < s.source_count; ++i) {
+    const Source& source = s.sources[i];
+    const SourceRows rows = rows_of(source, picture, first, last);
+    const int64_t row_size = static_cast<int64_t>(source.width) * source.channels;
+    const kernels::Magnitude one =
+        kernels.largest_magnitude(rows.x + rows.begin * row_size, (rows.end - rows.begin) * row_size);
+    all = {std::max(all.largest, one.largest), all.is_finite && one.is_finite};
+  }
+  const bool is_zero = all.largest < 1e-30f;  // as in quantize_rows
+  const float inverse = is_zero ? 0.0f : 127.0f / all.largest;
+  const int64_t width = s.padded_width(), channels = s.window.channels_in;
   int64_t at = 0;
   for (int i = 0; i < s.source_count; ++i) {
     const Source& source = s.sources[i];
-    for (int row = first; row < first + count; ++row) {
-      const float* x = source.x + (picture * source.height + row / source.factor_h) * source.width * source.channels;
-      float* y = to + (row - first) * s.row_size() + at;
-      for (int phase = 0; phase < source.factor_w; ++phase)
-        kernels.copy_rows_f32(x, source.channels, y + phase * channels, source.factor_w * channels, source.width,
-                              source.channels);
+    const SourceRows rows = rows_of(source, picture, first, last);
+    for (int row = first; row < last; ++row) {
+      const float* x = rows.x + static_cast<int64_t>(row / source.factor_h) * source.width * source.channels;
+      const int64_t pixel = (row - top) * width + s.window.pad_left;
+      kernels.quantize_scaled({x, source.width, source.channels, inverse, all.is_finite,
+                               scratch.codes + pixel * channels + at, channels, source.factor_w, scratch.sums + pixel});
     }
     at += source.channels;
   }
-  return to;
+  return is_zero ? 0.0f : all.largest / 127.0f;
 }
 
-// The window of output (row, column) as int8, kernel row after kernel row, zeros outside; returns the sum.
-int32_t take_window(const PackedConv& s, const BandScratch& scratch, int first, int row, int column, int8_t* to) {
+// The window that begins at a pixel of the codes, kernel row after kernel row; returns the sum.
+int32_t take_window(const PackedConv& s, const BandScratch& scratch, int64_t pixel, int8_t* to) {
   const kernels::ConvArgs& w = s.window;
-  const int left = column * w.stride_w - w.pad_left;
-  const int begin = std::max(0, -left), end = std::min(w.kernel_w, w.width - left);
-  const size_t channels = static_cast<size_t>(w.channels_in), run = static_cast<size_t>(w.kernel_w) * channels;
+  const size_t run = static_cast<size_t>(w.kernel_w) * static_cast<size_t>(w.channels_in);
+  const int width = s.padded_width();
   int32_t sum = 0;
-  for (int ky = 0; ky < w.kernel_h; ++ky, to += run) {
-    const int y = row * w.stride_h - w.pad_top + ky;
-    if (y < 0 || y >= w.height || end <= begin) {
-      std::memset(to, 0, run);
-      continue;
-    }
-    const int64_t pixel = static_cast<int64_t>(y - first) * w.width + left;
-    if (begin > 0) std::memset(to, 0, static_cast<size_t>(begin) * channels);
-    std::memcpy(to + static_cast<size_t>(begin) * channels, scratch.codes + (pixel + begin) * w.channels_in,
-                static_cast<size_t>(end - begin) * channels);
-    if (end < w.kernel_w)
-      std::memset(to + static_cast<size_t>(end) * channels, 0, static_cast<size_t>(w.kernel_w - end) * channels);
-    for (int kx = begin; kx < end; ++kx) sum += scratch.sums[pixel + kx];
+  for (int ky = 0; ky < w.kernel_h; ++ky, to += run, pixel += width) {
+    std::memcpy(to, scratch.codes + pixel * w.channels_in, run);
+    for (int kx = 0; kx < w.kernel_w; ++kx) sum += scratch.sums[pixel + kx];
   }
   std::memset(to, 0, static_cast<size_t>(s.matrix.k_padded - s.matrix.k));
   return sum;
@@ -161,19 +176,23 @@ void run_band(const kernels::KernelTable& kernels, const PackedConv& s, const Ba
               int band, float* y) {
   const kernels::ConvArgs& w = s.window;
   const int row_begin = band * band_rows, row_end = std::min(row_begin + band_rows, w.out_height);
-  const int first = std::max(0, row_begin * w.stride_h - w.pad_top);
-  const int last = std::min(w.height, (row_end - 1) * w.stride_h - w.pad_top + w.kernel_h);
-  float scale = 0;  // a band that lies in the padding stays zero
-  if (first < last)
-    kernels.quantize_block(assemble(kernels, s, picture, first, last - first, scratch.assembled),
-                           (last - first) * w.width, w.channels_in, scratch.codes, &scale, scratch.sums);
+  const int top = row_begin * w.stride_h - w.pad_top;
+  const int first = std::max(0, top), last = std::min(w.height, (row_end - 1) * w.stride_h - w.pad_top + w.kernel_h);
+  const int64_t width = s.padded_width();
+  const size_t pixels = static_cast<size_t>(width) * static_cast<size_t>(s.input_rows());
+  std::memset(scratch.sums, 0, pixels * sizeof(int32_t));
+  if (last - first < s.input_rows())
+    std::memset(scratch.codes, 0, static_cast<size_t>(s.input_rows()) * s.padded_row_bytes());
+  // A band that lies in the padding stays zero.
+  const float scale = first < last ? quantize_band(kernels, s, scratch, picture, top, first, last) : 0.0f;
   std::fill_n(scratch.rows.scale, s.block_rows, scale);
   for (int row = row_begin; row < row_end; ++row) {
     for (int column = 0; column < w.out_width; column += s.block_rows) {
       const int m = std::min(s.block_rows, w.out_width - column);
       for (int i = 0; i < m; ++i)
-        scratch.rows.sum[i] = take_window(s, scratch, first, row, column + i,
-                                          scratch.rows.x + static_cast<int64_t>(i) * s.matrix.k_padded);
+        scratch.rows.sum[i] =
+            take_window(s, scratch, (row - row_begin) * w.stride_h * width + (column + i) * w.stride_w,
+                        scratch.rows.x + static_cast<int64_t>(i) * s.matrix.k_padded);
       const int64_t at = (picture * w.out_height + row) * w.out_width + column;
       s.matrix.multiply(kernels, scratch.rows, m, 0, s.matrix.tiles, nullptr, y + at * s.matrix.n);
     }
@@ -188,6 +207,8 @@ base::Status run_conv2d_packed(Context& context, const Attributes& attributes, c
   parallel_if(context, work, count, 1, [&](size_t begin, size_t end, int thread_index) {
     ScratchPieces pieces(context.scratch + scratch_bytes(s) * static_cast<size_t>(thread_index));
     const BandScratch scratch = take_scratch(pieces, s);
+    // The columns of padding: no band writes to them.
+    std::memset(scratch.codes, 0, static_cast<size_t>(s.input_rows()) * s.padded_row_bytes());
     each_picture(begin, end, s.bands(), [&](int64_t picture, int band_begin, int band_end) {
       for (int band = band_begin; band < band_end; ++band)
         run_band(context.kernels, s, scratch, picture, band, output.as<float>());

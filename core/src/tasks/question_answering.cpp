@@ -82,7 +82,7 @@ base::Result<Answer> answer_question(Session& session, const vision::PictureView
     return base::invalid_input("`top_k` is " + std::to_string(settings.top_k) + ", expected 1 to " +
                                std::to_string(answers_most));
   MM_RETURN_IF_ERROR(check_deadline_seconds(settings.deadline_seconds));
-  MM_ASSIGN_OR_RETURN(TextInput input, make_text_input(engine, question, "the question"));
+  MM_ASSIGN_OR_RETURN(TextInput input, make_question_input(engine, question));
   const Clock::time_point start = Clock::now();
   const Deadline deadline(session.interpreter(), start, settings.deadline_seconds);
   Answer result;

@@ -20,12 +20,19 @@ struct TextInput {
   program::NamedTensor named_segments();
 };
 
-// [CLS] text [SEP], cut to the model's length. `what` names the text in messages; invalid_input when nothing but
-// spaces and control characters is in it, when it is no UTF-8 or above 64 KiB.
-base::Result<TextInput> make_text_input(const Engine& engine, std::string_view text, const char* what);
+// Texts take one form before they are split, so that a forgotten mark changes no answer (training does the same): a
+// statement loses spaces around it and spaces and full stops at its end; a question loses these and its ? and !, and
+// gets one ? back.
 
-// [CLS] question [SEP] option [SEP], the option and what follows in segment 1; the question keeps at least half of the
-// room that both share.
+// [CLS] statement [SEP], cut to the model's length. `what` names the text in messages; invalid_input when nothing but
+// spaces, full stops and control characters is in it, when it is no UTF-8 or above 64 KiB.
+base::Result<TextInput> make_text_input(const Engine& engine, std::string_view statement, const char* what);
+
+// [CLS] question [SEP].
+base::Result<TextInput> make_question_input(const Engine& engine, std::string_view question);
+
+// [CLS] question [SEP] option [SEP], the option (a statement) and what follows in segment 1; the question keeps at
+// least half of the room that both share.
 base::Result<TextInput> make_pair_input(const Engine& engine, std::string_view question, std::string_view option);
 
 }  // namespace mm::tasks

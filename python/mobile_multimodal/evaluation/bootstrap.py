@@ -1,4 +1,4 @@
-"""Gives scores their 95 % bootstrap intervals: of a mean, of a difference and of a ratio in pairs."""
+"""Gives a metric its 95 % interval: the percentile bootstrap over pictures (Efron 1979)."""
 
 from __future__ import annotations
 
@@ -10,9 +10,6 @@ from numpy.typing import NDArray
 from mobile_multimodal.errors import InvalidInputError
 
 RESAMPLES = 2000
-_QUANTILES = (0.025, 0.975)
-# 2,000 resamples of 10,000 questions at once are 160 MB of row numbers; parts of this size stay below 16 MB.
-_ROWS_AT_ONCE = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -26,38 +23,60 @@ class Interval:
     def __str__(self) -> str:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
-    def as_percent(self) -> str:
-        """ "61.2 % [59.8, 62.6]"."""
-        return f"{100 * self.value:.1f} % [{100 * self.low:.1f}, {100 * self.high:.1f}]"
+    def percent(self) -> str:
+        """For shares: 1.23 % [1.10, 1.35]."""
+        return f"{100 * self.value:.2f} % [{100 * self.low:.2f}, {100 * self.high:.2f}]"
 
 
-def resampled_rows(rows: int, seed: int) -> NDArray[np.int64]:
-    """Row numbers drawn with replacement [RESAMPLES, rows]."""
-    return np.random.default_rng(seed).integers(0, rows, size=(RESAMPLES, rows))
+def resampled_rows(pictures: int, seed: int) -> NDArray[np.int64]:
+    """Pictures drawn with replacement, [RESAMPLES, pictures]."""
+    return np.random.default_rng(seed).integers(0, pictures, size=(RESAMPLES, pictures))
 
 
 def mean_interval(values: NDArray[np.float64], seed: int = 0) -> Interval:
-    """Mean with the percentile bootstrap."""
-    low, high = np.quantile(_resampled_means(values[None], seed)[0], _QUANTILES)
+    """Mean over pictures."""
+    means = values[resampled_rows(len(values), seed)].mean(axis=1)
+    low, high = np.quantile(means, [0.025, 0.975])
     return Interval(float(values.mean()), float(low), float(high))
 
 
-def difference_interval(values: NDArray[np.float64], baseline: NDArray[np.float64], seed: int = 0) -> Interval:
-    """mean(values) - mean(baseline) on the same rows, resampled in pairs."""
-    _check_pairs(values, baseline)
-    return mean_interval(values - baseline, seed)
-
-
 def ratio_interval(values: NDArray[np.float64], baseline: NDArray[np.float64], seed: int = 0) -> Interval:
-    """mean(values) / mean(baseline) on the same rows, resampled in pairs; the baseline must not be 0."""
+    """mean(values) / mean(baseline) over the same pictures, resampled in pairs; the baseline must not be 0."""
     _check_pairs(values, baseline)
     if not baseline.mean() > 0:
         raise InvalidInputError("the baseline scores 0 on every picture", hint="compare with a model that scores")
-    means, baseline_means = _resampled_means(np.stack([values, baseline]), seed)
-    # Few pictures: a resample may hold none on which the baseline scores.
-    counted = baseline_means > 0
-    low, high = np.quantile(means[counted] / baseline_means[counted], _QUANTILES)
-    return Interval(float(values.mean() / baseline.mean()), float(low), float(high))
+    return share_interval(values, baseline, seed)
+
+
+def share_interval(part: NDArray[np.float64], whole: NDArray[np.float64], seed: int = 0) -> Interval:
+    """sum(part) / sum(whole) over pictures: a rate whose pictures weigh what they hold. 0 where nothing is held."""
+    _check_pairs(part, whole)
+    if not whole.sum() > 0:
+        return Interval(0.0, 0.0, 0.0)
+    rows = resampled_rows(len(part), seed)
+    sums = whole[rows].sum(axis=1)
+    # Few pictures: a resample may hold none with a whole.
+    low, high = np.quantile(part[rows].sum(axis=1)[sums > 0] / sums[sums > 0], [0.025, 0.975])
+    return Interval(float(part.sum() / whole.sum()), float(low), float(high))
+
+
+def share_difference_interval(
+    first: tuple[NDArray[np.float64], NDArray[np.float64]],
+    second: tuple[NDArray[np.float64], NDArray[np.float64]],
+    seed: int = 0,
+) -> Interval:
+    """The first share (part, whole) minus the second on the same pictures, resampled in pairs."""
+    for values in (*first, *second):
+        _check_pairs(values, first[0])
+    if not (first[1].sum() > 0 and second[1].sum() > 0):
+        raise InvalidInputError("one of the two has nothing to score", hint="compare on pictures that hold text")
+    rows = resampled_rows(len(first[0]), seed)
+    sums = [values[rows].sum(axis=1) for values in (*first, *second)]
+    kept = (sums[1] > 0) & (sums[3] > 0)
+    differences = sums[0][kept] / sums[1][kept] - sums[2][kept] / sums[3][kept]
+    low, high = np.quantile(differences, [0.025, 0.975])
+    value = first[0].sum() / first[1].sum() - second[0].sum() / second[1].sum()
+    return Interval(float(value), float(low), float(high))
 
 
 def _check_pairs(values: NDArray[np.float64], baseline: NDArray[np.float64]) -> None:
@@ -65,18 +84,3 @@ def _check_pairs(values: NDArray[np.float64], baseline: NDArray[np.float64]) -> 
         raise InvalidInputError(
             f"{len(values)} scores against {len(baseline)}", hint="compare two systems on the same pictures"
         )
-
-
-def _resampled_means(values: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
-    """Means [systems, RESAMPLES] of values [systems, rows]; every system sees the same rows."""
-    rows = values.shape[1]
-    if rows == 0:
-        raise InvalidInputError("there is nothing to take a mean of", hint="pass a data set that is not empty")
-    random = np.random.default_rng(seed)
-    means = np.empty((len(values), RESAMPLES))
-    step = max(1, _ROWS_AT_ONCE // rows)
-    for start in range(0, RESAMPLES, step):
-        count = min(step, RESAMPLES - start)
-        drawn = random.integers(0, rows, size=(count, rows))
-        means[:, start : start + count] = values[:, drawn].mean(axis=2)
-    return means

@@ -8,10 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from mobile_multimodal.evaluation.bootstrap import Interval
 from mobile_multimodal.evaluation.caption import CaptionEvaluation
-from mobile_multimodal.evaluation.report_page import card, cards, histogram, table, write_page
+from mobile_multimodal.evaluation.report_page import histogram, picture_element, table, write_report_page
+from mobile_multimodal.images import load_image
+
+THUMBNAIL = 192  # pixels; 200 of them keep the page below 3 MB
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ def write_caption_report(
     ratio: Interval | None = None,
     pictures: int = 100,
 ) -> None:
-    """Writes the page; it holds `pictures` pictures: the worst by the first model, then the best.
+    """Writes the page in one piece; it holds `pictures` pictures: the worst by the first model, then the best.
 
     images: the folder of the pictures; models: the first, and the one it is compared with.
     """
@@ -44,20 +48,21 @@ def write_caption_report(
         histogram(scores, "pictures by score"),
     ]
     for heading, rows in (("Worst", worst), ("Best", best)):
-        parts += cards(
-            heading, (_card(images / names[row], names[row], references[names[row]], models, int(row)) for row in rows)
-        )
-    write_page(path, "Captions", f"Captions of {len(names)} pictures", parts)
+        if len(rows):
+            cards = (_card(images / names[row], names[row], references[names[row]], models, int(row)) for row in rows)
+            parts += [f"<h2>{heading}</h2><main>", *cards, "</main>"]
+    write_report_page(path, "Captions", f"Captions of {len(names)} pictures", parts)
 
 
 def _score_table(models: Sequence[ReportModel], ratio: Interval | None) -> str:
-    rows = []
-    for model in models:
-        scores = model.evaluation.scores
-        rows.append((model.name, scores.cider_d, scores.bleu_4, scores.rouge_l))
+    every = [(model.name, model.evaluation.scores) for model in models]
+    rows = [(name, scores.cider_d, scores.bleu_4, scores.rouge_l) for name, scores in every]
     note = "<p>95 % bootstrap intervals over pictures.</p>"
-    paired = f"<p>CIDEr-D, first / second, paired: {ratio}</p>" if ratio else ""
-    return table(("model", "CIDEr-D", "BLEU-4", "ROUGE-L"), rows) + note + paired
+    return (
+        table(["model", "CIDEr-D", "BLEU-4", "ROUGE-L"], rows)
+        + note
+        + (f"<p>CIDEr-D, first / second, paired: {ratio}</p>" if ratio else "")
+    )
 
 
 def _card(path: Path, name: str, references: Sequence[str], models: Sequence[ReportModel], row: int) -> str:
@@ -66,4 +71,10 @@ def _card(path: Path, name: str, references: Sequence[str], models: Sequence[Rep
         evaluation = model.evaluation
         score = evaluation.scores.cider_d_per_picture[row]
         lines.append(f"<b>{html.escape(evaluation.captions[name])}</b> {score:.2f} {html.escape(model.name)}")
-    return card(path, lines, name, references)
+    people = "".join(f"<li>{html.escape(text)}</li>" for text in references)
+    picture = picture_element(Image.fromarray(load_image(path)), name, THUMBNAIL)
+    return (
+        f"<figure>{picture}"
+        f"<figcaption>{'<br>'.join(lines)}<details><summary>{html.escape(name)}</summary><ul>{people}</ul></details>"
+        "</figcaption></figure>"
+    )

@@ -5,10 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final, Protocol
 
 from mobile_multimodal.errors import InvalidInputError, NotFoundError
 
@@ -38,6 +38,16 @@ class QuestionSet:
     questions: list[Question]
 
 
+class QuestionForm(Protocol):
+    """A way to keep questions in a folder."""
+
+    def is_in(self, folder: Path, split: str) -> bool:
+        """Whether the folder has the split in this form."""
+
+    def read(self, folder: Path, split: str) -> QuestionSet:
+        """All questions of the split."""
+
+
 def plain_answer(text: str) -> str:
     """Lower case, single spaces and no full stop at the end: "In the  Park." -> "in the park"."""
     return " ".join(text.lower().split()).rstrip(" .!")
@@ -48,6 +58,92 @@ def shuffled_options(options: Iterable[str], *identity: str) -> tuple[str, ...]:
     order = list(dict.fromkeys(options))
     random.Random("\n".join(identity)).shuffle(order)
     return tuple(order)
+
+
+class JsonLines:
+    """`questions_{split}.jsonl`, one {"image", "question", "answer", "kind"} a line, with "options" or without."""
+
+    def is_in(self, folder: Path, split: str) -> bool:
+        return self._path(folder, split).is_file()
+
+    def read(self, folder: Path, split: str) -> QuestionSet:
+        return QuestionSet(folder.name, folder / "images", read_questions(self._path(folder, split)))
+
+    @staticmethod
+    def _path(folder: Path, split: str) -> Path:
+        return folder / f"questions_{split}.jsonl"
+
+
+class YesNoTable:
+    """`questions_{split}.csv` with the columns image, question, answer."""
+
+    columns: ClassVar[tuple[str, ...]] = ("image", "question", "answer")
+
+    def is_in(self, folder: Path, split: str) -> bool:
+        path = folder / f"questions_{split}.csv"
+        if not path.is_file():
+            return False
+        with path.open(encoding="utf-8", newline="") as lines:
+            return set(csv.DictReader(lines).fieldnames or ()) == set(self.columns)
+
+    def read(self, folder: Path, split: str) -> QuestionSet:
+        with (folder / f"questions_{split}.csv").open(encoding="utf-8", newline="") as lines:
+            return QuestionSet(folder.name, folder / "images", [self._question(row) for row in csv.DictReader(lines)])
+
+    def _question(self, row: dict[str, str]) -> Question:
+        return Question(row["image"], row["question"], plain_answer(row["answer"]), "yesno")
+
+
+class Visual7W(YesNoTable):
+    """The same with options separated by " | ", the right one first; the kind is the question's first word."""
+
+    columns = ("image", "question", "answer", "options")
+
+    def _question(self, row: dict[str, str]) -> Question:
+        answer, *wrong = (plain_answer(option) for option in row["options"].split(" | "))
+        text = row["question"]
+        options = shuffled_options((answer, *wrong), row["image"], text)
+        return Question(row["image"], text, answer, text.split()[0].lower(), options)
+
+
+class EasyVqa:
+    """The folder `data` of the package easy-vqa: {train,test}/questions.json and images; test stands in for dev."""
+
+    def is_in(self, folder: Path, split: str) -> bool:
+        return (self._part(folder, split) / "questions.json").is_file()
+
+    def read(self, folder: Path, split: str) -> QuestionSet:
+        part = self._part(folder, split)
+        records = json.loads((part / "questions.json").read_text(encoding="utf-8"))
+        questions = [
+            Question(f"{picture}.png", text, answer, self.kind_of(answer)) for text, answer, picture in records
+        ]
+        return QuestionSet("easy-vqa", part / "images", questions)
+
+    @staticmethod
+    def kind_of(answer: str) -> str:
+        """What a question asks for, by its answer."""
+        if answer in ("yes", "no"):
+            return "yesno"
+        return "shape" if answer in ("circle", "rectangle", "triangle") else "colour"
+
+    @staticmethod
+    def _part(folder: Path, split: str) -> Path:
+        return folder / ("test" if split == "dev" else split)
+
+
+FORMS: Final[tuple[QuestionForm, ...]] = (JsonLines(), Visual7W(), YesNoTable(), EasyVqa())
+
+
+def read_question_set(folder: Path, split: str) -> QuestionSet:
+    """Finds out which of the known forms a folder has and reads one split of it."""
+    for form in FORMS:
+        if form.is_in(folder, split):
+            return form.read(folder, split)
+    raise NotFoundError(
+        f"{folder} has no questions of the split '{split}': neither questions_{split}.jsonl nor questions_{split}.csv",
+        hint="docs/questions.md describes the folders that can be read",
+    )
 
 
 def write_questions(path: Path, questions: Iterable[Question]) -> None:
@@ -74,64 +170,21 @@ def read_questions(path: Path) -> list[Question]:
         try:
             record = json.loads(line)
             question = Question(
-                *(str(record[field]) for field in ("image", "question", "answer", "kind")),
+                image=str(record["image"]),
+                question=str(record["question"]),
+                answer=str(record["answer"]),
+                kind=str(record["kind"]),
                 options=tuple(str(option) for option in record.get("options", ())),
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InvalidInputError(
                 f"{path}, line {number}: not a question ({error!r})",
                 hint='a line is {"image": ..., "question": ..., "answer": ..., "kind": ...}, with "options" or without',
             ) from error
         if question.options and question.answer not in question.options:
-            raise InvalidInputError(f"{path}, line {number}: the answer '{question.answer}' is not among the options")
+            raise InvalidInputError(
+                f"{path}, line {number}: the answer '{question.answer}' is not among the options",
+                hint="options hold the right answer and the wrong ones",
+            )
         questions.append(question)
     return questions
-
-
-def read_visual7w(path: Path) -> list[Question]:
-    """Reads a Visual7W table, where the right option always stands first; the kind is the question's first word."""
-    questions = []
-    for row in _rows(path):
-        options = [plain_answer(option) for option in row["options"].split(" | ")]
-        answer = options[0]
-        questions.append(
-            Question(
-                row["image"],
-                row["question"],
-                answer,
-                row["question"].split()[0].lower(),
-                shuffled_options(options, row["image"], row["question"]),
-            )
-        )
-    return questions
-
-
-def read_yes_no(path: Path) -> list[Question]:
-    """Reads a table of yes/no questions."""
-    return [Question(row["image"], row["question"], plain_answer(row["answer"]), "yesno") for row in _rows(path)]
-
-
-def read_question_set(folder: Path, split: str) -> QuestionSet:
-    """Finds out which of the known forms a folder has and reads one split of it."""
-    lines, table = folder / f"questions_{split}.jsonl", folder / f"questions_{split}.csv"
-    if lines.is_file():
-        questions = read_questions(lines)
-    elif table.is_file():
-        reader: Callable[[Path], list[Question]] = read_visual7w if "options" in _columns(table) else read_yes_no
-        questions = reader(table)
-    else:
-        raise NotFoundError(
-            f"{folder} has neither questions_{split}.jsonl nor questions_{split}.csv",
-            hint="docs/questions.md describes the folders that can be read",
-        )
-    return QuestionSet(folder.name, folder / "images", questions)
-
-
-def _columns(path: Path) -> list[str]:
-    with path.open(encoding="utf-8", newline="") as lines:
-        return list(csv.DictReader(lines).fieldnames or [])
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as lines:
-        return list(csv.DictReader(lines))

@@ -1,4 +1,4 @@
-"""Builds the HTML page of an evaluation: tables, plots as SVG and pictures, all in one file."""
+"""Lays out the HTML page of an evaluation: one file that holds its style, its plot and its pictures."""
 
 from __future__ import annotations
 
@@ -6,30 +6,28 @@ import base64
 import html
 import io
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mobile_multimodal.images import load_image
-
-THUMBNAIL = 192  # pixels; 200 of them keep the page below 3 MB
-
 _STYLE = """
 :root { color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif }
 body { max-width: 70rem; margin: 2rem auto; padding: 0 1rem }
 table { border-collapse: collapse } th, td { padding: .3rem .8rem; text-align: left; border-bottom: 1px solid #8886 }
 main { display: grid; grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr)); gap: 1.2rem }
+main.wide { grid-template-columns: repeat(auto-fill, minmax(28rem, 1fr)) }
 figure { margin: 0 } figure img { width: 100%; border-radius: 4px } figcaption b { display: block }
+pre { white-space: pre-wrap; margin: .3rem 0 } del { color: #c33 } ins { color: #282 }
 details { font-size: .9em; opacity: .8 } svg { width: 100%; max-width: 40rem; height: auto }
 """
 
 
-def write_page(path: Path, title: str, heading: str, parts: Iterable[str]) -> None:
-    """Writes the page in one piece: a reader never sees half of it."""
-    lines = [
+def write_report_page(path: Path, title: str, heading: str, parts: Sequence[str]) -> None:
+    """Writes the parts (HTML) below the heading; the file appears whole or not at all."""
+    page = [
         '<!doctype html><html lang="en"><head><meta charset="utf-8">',
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{html.escape(title)}</title>',
         f"<style>{_STYLE}</style></head><body><h1>{html.escape(heading)}</h1>",
@@ -37,31 +35,15 @@ def write_page(path: Path, title: str, heading: str, parts: Iterable[str]) -> No
         "</body></html>",
     ]
     partial = path.with_name(path.name + ".partial")
-    partial.write_text("\n".join(lines), encoding="utf-8")
+    partial.write_text("\n".join(page), encoding="utf-8")
     os.replace(partial, path)
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A table; every cell is escaped."""
-    head = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><tr>{head}</tr>{body}</table>"
-
-
-def cards(heading: str, figures: Iterable[str]) -> list[str]:
-    """A grid of pictures under a heading; nothing where there are none."""
-    figures = list(figures)
-    return [f"<h2>{html.escape(heading)}</h2><main>", *figures, "</main>"] if figures else []
-
-
-def card(picture: Path, lines: Sequence[str], details: str, hidden: Iterable[str] = ()) -> str:
-    """A picture with lines below (HTML: the caller escapes), and a list that opens on demand (escaped here)."""
-    items = "".join(f"<li>{html.escape(text)}</li>" for text in hidden)
-    return (
-        f'<figure><img src="data:image/jpeg;base64,{_thumbnail(picture)}" alt="{html.escape(picture.name)}" '
-        f'loading="lazy"><figcaption>{"<br>".join(lines)}<details><summary>{html.escape(details)}</summary>'
-        f"<ul>{items}</ul></details></figcaption></figure>"
-    )
+def table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A table of texts."""
+    lines = [f"<tr>{''.join(f'<th>{html.escape(head)}</th>' for head in heads)}</tr>"]
+    lines += [f"<tr>{''.join(f'<td>{html.escape(str(cell))}</td>' for cell in row)}</tr>" for row in rows]
+    return f"<table>{''.join(lines)}</table>"
 
 
 def histogram(scores: NDArray[np.float64], label: str, bins: int = 24) -> str:
@@ -84,9 +66,11 @@ def histogram(scores: NDArray[np.float64], label: str, bins: int = 24) -> str:
     return f'<svg viewBox="0 0 {width} {height + 20}" role="img" aria-label="{html.escape(label)}">{bars}{axis}</svg>'
 
 
-def _thumbnail(path: Path) -> str:
-    picture = Image.fromarray(load_image(path))
-    picture.thumbnail((THUMBNAIL, THUMBNAIL))
+def picture_element(picture: Image.Image, name: str, longest_side: int) -> str:
+    """The picture inside the page, its longer side at most `longest_side` pixels."""
+    small = picture.convert("RGB")
+    small.thumbnail((longest_side, longest_side))
     content = io.BytesIO()
-    picture.save(content, "JPEG", quality=70)
-    return base64.b64encode(content.getvalue()).decode("ascii")
+    small.save(content, "JPEG", quality=70)
+    data = base64.b64encode(content.getvalue()).decode("ascii")
+    return f'<img src="data:image/jpeg;base64,{data}" alt="{html.escape(name)}" loading="lazy">'

@@ -67,6 +67,9 @@ class ModelInfo:
     image_size: int | None
     caption: dict[str, float]
     vocabulary: int | None
+    word_pieces: int | None
+    text_length: int | None
+    answers: int | None
     programs: tuple[ProgramInfo, ...]
     sections: tuple[SectionInfo, ...]
     states: tuple[StateInfo, ...]
@@ -116,6 +119,9 @@ def describe(engine: Engine, instruction_set: str, is_verified: bool | None = No
         image_size=int(metadata["mm.image.size"]) if "mm.image.size" in metadata else None,
         caption={key.removeprefix("mm.caption."): metadata[key] for key in caption_keys},
         vocabulary=len(metadata["tokenizer.ggml.tokens"]) if "tokenizer.ggml.tokens" in metadata else None,
+        word_pieces=len(metadata["mm.wordpiece.tokens"]) if "mm.wordpiece.tokens" in metadata else None,
+        text_length=int(metadata["mm.text.max_length"]) if "mm.text.max_length" in metadata else None,
+        answers=len(metadata["mm.answers"]) if "mm.answers" in metadata else None,
         programs=tuple(_describe_program(read_program(metadata, name)) for name in metadata["mm.programs"]),
         sections=_describe_sections(metadata, engine.tensors()),
         states=_describe_states(metadata),
@@ -156,6 +162,10 @@ def info_text(info: ModelInfo) -> str:
         lines.append(f"vocabulary       {info.vocabulary:,} tokens")
     if info.caption:
         lines.append("caption          " + ", ".join(f"{key} {value:g}" for key, value in info.caption.items()))
+    if info.word_pieces is not None:
+        lines.append(f"texts            {info.word_pieces:,} word pieces, at most {info.text_length} of them a text")
+    if info.answers is not None:
+        lines.append(f"answers          {info.answers:,}")
     if info.is_verified:
         lines.append("sha256           every part agrees")
     lines.append("programs")

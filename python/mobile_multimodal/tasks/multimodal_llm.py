@@ -1,15 +1,13 @@
-"""Offers a model file as one object: captions and text, from any number of threads."""
+"""Offers a model file as one object: captions, text, answers and embeddings, from any number of threads."""
 
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, overload
 
@@ -17,7 +15,6 @@ import numpy as np
 from PIL import Image
 
 from mobile_multimodal.errors import (
-    DeadlineExceededError,
     InvalidInputError,
     MobileMultiModalError,
     UnsupportedError,
@@ -25,7 +22,9 @@ from mobile_multimodal.errors import (
 )
 from mobile_multimodal.images import ImageSource, Pixels, load_image
 from mobile_multimodal.model.hub import DEFAULT_MODEL, find_model
+from mobile_multimodal.model.identity import EmbeddingIdentity, embedding_identity
 from mobile_multimodal.settings import (
+    MAX_DEADLINE_SECONDS,
     MAX_THREADS,
     GenerationOptions,
     GenerationSettings,
@@ -33,12 +32,27 @@ from mobile_multimodal.settings import (
     OcrSettings,
     Profile,
     check_integer,
+    check_number,
     profile_named,
     settings_from,
 )
 from mobile_multimodal.tasks.caption import Caption, CaptionStream, TokenCallback, caption_from_record
+from mobile_multimodal.tasks.language import (
+    ANSWER_PROGRAMS,
+    EMBED_IMAGE_PROGRAMS,
+    EMBED_TEXT_PROGRAMS,
+    MAX_ANSWERS,
+    Answer,
+    Vector,
+    answer_from_record,
+    check_options,
+    check_text,
+    cosine,
+    is_vector,
+)
 from mobile_multimodal.tasks.ocr import OCR_PROGRAMS, OcrResult, ocr_result_from_record
 from mobile_multimodal.tasks.performance import PerformanceCounter, PerformanceMetrics
+from mobile_multimodal.tasks.shared_session import HealthStatus, SharedSession
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -48,51 +62,21 @@ if TYPE_CHECKING:
 ResultCallback = Callable[[int, "Caption | MobileMultiModalError"], None]
 ProgressCallback = Callable[[int, int], "bool | None"]
 
-_MODEL_OPTIONS: Final = ("threads", "profile", "verify")
+_MODEL_OPTIONS: Final = ("threads", "profile", "verify", "enable_caching")
 _PICTURES_AHEAD: Final = 2  # decoded while the core works on the one before; each may hold 256 MiB
-
-
-@dataclass(frozen=True, kw_only=True)
-class HealthStatus:
-    """Whether a model can answer, and what answers.
-
-    status      "ok" or "closed"
-    isa         the instruction set whose kernels run, e.g. "avx512_vnni"
-    verified    the weights' SHA-256 were compared with the file's: when it was loaded, or by this call
-    """
-
-    status: str
-    model: str
-    path: str
-    file_bytes: int
-    format_version: int
-    programs: tuple[str, ...]
-    isa: str
-    threads: int
-    profile: str
-    verified: bool
-    uptime_seconds: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain lists, numbers and strings, ready for JSON."""
-        return asdict(self) | {"programs": list(self.programs)}
 
 
 class MobileMultiModalLLM:
     """A loaded model file. All methods may be called from any thread; calls take turns on the model's threads."""
 
     def __init__(self, engine: Engine, session: Session, *, profile: Profile, isa: str, verified: bool = False) -> None:
-        self._engine: Engine | None = engine
-        self._session: Session | None = session
+        self._shared = SharedSession(engine, session)
         self._profile = profile
         self._verified = verified
-        self._process = os.getpid()
-        self._lock = threading.Lock()
         self._counter = PerformanceCounter()
         metadata = engine.metadata()
-        self._programs = tuple(engine.programs())
         self._model_side = engine.image_size
-        self._can_caption = engine.can_caption
+        self._embedding_identity = embedding_identity(metadata)
         self._identity: dict[str, Any] = {
             "model": str(metadata.get("general.name", "")),
             "path": engine.path,
@@ -110,6 +94,7 @@ class MobileMultiModalLLM:
         threads: int | None = None,
         profile: str = "balanced",
         verify: bool = False,
+        enable_caching: bool = True,
         **unknown: NoReturn,
     ) -> Self:
         """Maps a model file and makes it ready; nothing is downloaded.
@@ -118,6 +103,7 @@ class MobileMultiModalLLM:
         threads  at least 1; 0 is every CPU this process may use; None is what the profile says
         profile  "fast", "balanced" or "efficient": defaults for threads and beams
         verify   compare the weights with the file's SHA-256 first
+        enable_caching  keep the encodings of the last 4 pictures: the next task on one of them starts from there
         Raises ModelNotFoundError, ModelFormatError, InvalidInputError.
         """
         for name in unknown:
@@ -137,7 +123,9 @@ class MobileMultiModalLLM:
         engine = native.Engine(str(path))
         if verify:
             engine.verify()
-        session = native.Session(engine, threads=chosen.threads if threads is None else threads)
+        session = native.Session(
+            engine, threads=chosen.threads if threads is None else threads, enable_caching=bool(enable_caching)
+        )
         return cls(engine, session, profile=chosen, isa=native.isa(), verified=verify)
 
     def generate_caption(self, image: ImageSource, **options: Unpack[GenerationOptions]) -> Caption:
@@ -167,7 +155,7 @@ class MobileMultiModalLLM:
                 "use generate_caption for beam search",
             )
         pixels = self._load(image)
-        self._open_session()
+        self._shared.require_captions()
 
         def write(on_token: TokenCallback) -> Caption:
             with self._counter.call() as tokens:
@@ -222,7 +210,7 @@ class MobileMultiModalLLM:
                 f"images is one value of type {type(images).__name__}, expected several pictures",
                 "pass a list, or use generate_caption",
             )
-        self._open_session()
+        self._shared.require_captions()
         results: list[Caption | MobileMultiModalError] = []
         for result in self._captions_of(images, settings):
             if on_result is not None:
@@ -250,18 +238,114 @@ class MobileMultiModalLLM:
         """
         settings = settings_from(OcrSettings, options)
         with self._counter.call():
-            self._open_ocr_session()  # a file that cannot read is refused before a picture is decoded
+            self._shared.require(
+                "read text", OCR_PROGRAMS
+            )  # a file that cannot read is refused before a picture is decoded
             return self._read_text(load_image(image), settings, on_progress)
+
+    def answer_question(
+        self, image: ImageSource, question: str, *, top_k: int = 5, deadline_seconds: float = 0.0
+    ) -> Answer:
+        """The likeliest answer to a question about a picture, from the model's own list of answers.
+
+        question  English; read up to the model's number of tokens
+        top_k     so many answers in `alternatives`, 1 to 100
+        Raises UnsupportedError (the model file cannot answer), InvalidImageError, NotFoundError, InvalidInputError,
+        DeadlineExceededError.
+        """
+        check_text("question", question)
+        check_integer("top_k", top_k, 1, MAX_ANSWERS)
+        check_number("deadline_seconds", deadline_seconds, 0.0, MAX_DEADLINE_SECONDS)
+        with self._counter.call():
+            self._shared.require("answer questions", ANSWER_PROGRAMS)
+            pixels = self._load(image)
+            with self._shared.turn(deadline_seconds) as (session, left):
+                record = session.answer_question(pixels, question, top_k=top_k, deadline_seconds=left)
+            return answer_from_record(record)
+
+    def choose(
+        self, image: ImageSource, question: str, options: Sequence[str], *, deadline_seconds: float = 0.0
+    ) -> dict[str, float]:
+        """The probability of each of 2 to 64 options as the answer to a question; they sum to 1, in the given order.
+
+        Raises what answer_question raises.
+        """
+        check_text("question", question)
+        texts = check_options(options)
+        check_number("deadline_seconds", deadline_seconds, 0.0, MAX_DEADLINE_SECONDS)
+        with self._counter.call():
+            self._shared.require("answer questions", ANSWER_PROGRAMS)
+            pixels = self._load(image)
+            with self._shared.turn(deadline_seconds) as (session, left):
+                record = session.choose(pixels, question, texts, deadline_seconds=left)
+            return dict(zip(texts, record["probabilities"], strict=True))
+
+    def embed_image(self, image: ImageSource, *, deadline_seconds: float = 0.0) -> Vector:
+        """A picture's place in the space of pictures and texts: a unit vector, float32 [d].
+
+        Raises UnsupportedError (the model file cannot embed), InvalidImageError, NotFoundError, InvalidInputError,
+        DeadlineExceededError.
+        """
+        check_number("deadline_seconds", deadline_seconds, 0.0, MAX_DEADLINE_SECONDS)
+        with self._counter.call():
+            self._shared.require("embed pictures", EMBED_IMAGE_PROGRAMS)
+            pixels = self._load(image)
+            with self._shared.turn(deadline_seconds) as (session, left):
+                return session.embed_image(pixels, deadline_seconds=left)
+
+    def embed_text(self, text: str | Sequence[str], *, deadline_seconds: float = 0.0) -> Vector:
+        """A text's place in the space of pictures and texts: a unit vector, float32 [d]; of several texts [n, d].
+
+        Raises UnsupportedError (the model file cannot embed), InvalidInputError, DeadlineExceededError.
+        """
+        if isinstance(text, str):
+            texts = [check_text("text", text)]
+        elif isinstance(text, Sequence) and not isinstance(text, (bytes, bytearray)) and len(text):
+            texts = [check_text(f"text {index}", entry) for index, entry in enumerate(text)]
+        else:
+            raise InvalidInputError(f"text is {text!r:.100}, expected a string or a list of some", "pass a string")
+        check_number("deadline_seconds", deadline_seconds, 0.0, MAX_DEADLINE_SECONDS)
+        with self._counter.call():
+            self._shared.require("embed texts", EMBED_TEXT_PROGRAMS)
+            with self._shared.turn(deadline_seconds) as (session, left):
+                end = time.monotonic() + left
+                vectors = []
+                for entry in texts:
+                    vectors.append(session.embed_text(entry, deadline_seconds=left))
+                    left = max(end - time.monotonic(), 1e-9) if deadline_seconds > 0 else 0.0
+        return vectors[0] if isinstance(text, str) else np.stack(vectors)
+
+    def similarity(self, image: ImageSource | Vector, text: str | Vector, *, deadline_seconds: float = 0.0) -> float:
+        """How well a text describes a picture: the cosine of their vectors, -1 to 1.
+
+        Either may be a vector that embed_image or embed_text gave (a one-dimensional array of floats), so that two
+        pictures or two texts can be compared too. A string in the first place is a path, in the second a text.
+        """
+        start = time.monotonic()
+        first = image if is_vector(image) else self.embed_image(image, deadline_seconds=deadline_seconds)
+        if deadline_seconds > 0:
+            deadline_seconds = max(deadline_seconds - (time.monotonic() - start), 1e-9)
+        second = text if is_vector(text) else self.embed_text(text, deadline_seconds=deadline_seconds)  # type: ignore[arg-type]
+        return cosine(first, second)  # type: ignore[arg-type]
+
+    @property
+    def image_size(self) -> int:
+        """Side of the square, in pixels, that pictures are brought to before they are encoded."""
+        return self._model_side
+
+    def get_embedding_identity(self) -> EmbeddingIdentity:
+        """What tells whether embeddings of two models may be compared: those of one digest may."""
+        return self._embedding_identity
 
     def get_health_status(self, *, verify: bool = False) -> HealthStatus:
         """What is loaded and whether it can answer; with `verify`, the weights are compared with their SHA-256."""
-        engine = self._engine
+        engine = self._shared.engine
         if verify and engine is not None:
             engine.verify()
             self._verified = True
         return HealthStatus(
             status="closed" if engine is None else "ok",
-            programs=self._programs,
+            programs=self._shared.programs,
             profile=self._profile.name,
             verified=self._verified,
             uptime_seconds=self._counter.metrics().uptime_seconds,
@@ -274,9 +358,7 @@ class MobileMultiModalLLM:
 
     def close(self) -> None:
         """Frees the threads and unmaps the file after the call under way; further calls raise InvalidInputError."""
-        with self._lock:
-            self._session = None
-            self._engine = None
+        self._shared.close()
 
     def __enter__(self) -> Self:
         return self
@@ -321,55 +403,11 @@ class MobileMultiModalLLM:
     def _load(self, image: ImageSource) -> Pixels:
         return load_image(image, model_side=self._model_side)
 
-    def _live_session(self) -> Session:
-        if self._process != os.getpid():
-            raise UnsupportedError(
-                f"the model was loaded in process {self._process} and is used in its fork {os.getpid()}, "
-                "where its threads do not exist",
-                "load the model in the process that uses it",
-            )
-        if self._session is None:
-            raise InvalidInputError("the model is closed", "load it again with from_pretrained")
-        return self._session
-
-    def _open_session(self) -> Session:
-        session = self._live_session()
-        if not self._can_caption:
-            raise UnsupportedError(
-                f"model file {self._identity['path']!r} cannot caption: its programs are {', '.join(self._programs)}",
-                f"load another, for example {DEFAULT_MODEL!r}",
-            )
-        return session
-
-    def _open_ocr_session(self) -> Session:
-        session = self._live_session()
-        missing = [name for name in OCR_PROGRAMS if name not in self._programs]
-        if missing:
-            raise UnsupportedError(
-                f"model file {self._identity['path']!r} cannot read text: it has no program {' and no '.join(missing)}",
-                f"load a model file with the programs {' and '.join(OCR_PROGRAMS)}",
-            )
-        return session
-
-    @contextmanager
-    def _turn(self, deadline: float) -> Iterator[float]:
-        """Waits for the model's threads; yields what is left of the deadline, in seconds (0: there is none)."""
-        start = time.monotonic()
-        if not self._lock.acquire(timeout=deadline if deadline > 0 else -1):
-            raise DeadlineExceededError(
-                f"other calls held the model for all of the deadline of {deadline:g} seconds",
-                "allow more time, or load the model more than once",
-            )
-        try:
-            yield max(deadline - (time.monotonic() - start), 1e-9) if deadline > 0 else 0.0
-        finally:
-            self._lock.release()
-
     def _read_text(self, pixels: Pixels, settings: OcrSettings, on_progress: ProgressCallback | None) -> OcrResult:
-        with self._turn(settings.deadline_seconds) as deadline_seconds:
-            record = self._open_ocr_session().read_text(
+        with self._shared.turn(settings.deadline_seconds) as (session, left):
+            record = session.read_text(
                 pixels,
-                **(asdict(settings) | {"deadline_seconds": deadline_seconds}),
+                **(asdict(settings) | {"deadline_seconds": left}),
                 on_progress=None if on_progress is None else lambda done, total: on_progress(done, total) is not False,
             )
         return ocr_result_from_record(record)
@@ -378,8 +416,8 @@ class MobileMultiModalLLM:
         num_beams = settings.num_beams
         if num_beams is None:
             num_beams = 1 if settings.needs_one_beam else self._profile.num_beams
-        with self._turn(settings.deadline_seconds) as deadline_seconds:
-            record = self._open_session().caption(
+        with self._shared.turn(settings.deadline_seconds) as (_, left):
+            record = self._shared.require_captions().caption(
                 pixels,
                 num_beams=num_beams,
                 max_new_tokens=settings.max_new_tokens,
@@ -388,7 +426,7 @@ class MobileMultiModalLLM:
                 top_p=settings.top_p,
                 seed=settings.seed,
                 stop=list(settings.stop),
-                deadline_seconds=deadline_seconds,
+                deadline_seconds=left,
                 on_token=on_token,
             )
         return caption_from_record(record)

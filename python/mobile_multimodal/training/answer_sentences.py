@@ -11,17 +11,23 @@ from typing import Final
 
 from mobile_multimodal.evaluation.question_sets import Question, read_question_set
 
-_PREPOSITIONS: Final = set(
-    "in on at under behind near by beside above below next inside outside outdoors indoors over against between across "
-    "along around beneath underneath through to upstairs downstairs atop off among within with".split()
-)
-_DETERMINERS: Final = set("a an the this that these those his her their its my our some two three four five several many "
-                          "another one both all each every someone somebody people men women children".split())  # fmt: skip
-_NOT_PARTICIPLES: Final = set(
-    "building painting ceiling railing clothing wing string ring thing lightning siding awning king wedding evening "
-    "morning parking landing icing stuffing topping drawing carving writing lettering spring sling earring red bed "
-    "shed seed weed head colored speed sled".split()
-)
+_PREPOSITION_WORDS = """
+in on at under behind near by beside above below next inside outside outdoors indoors over against between across along
+around beneath underneath through to upstairs downstairs atop off among within with
+"""
+_PREPOSITIONS: Final = frozenset(_PREPOSITION_WORDS.split())
+_DETERMINER_WORDS = """
+a an the this that these those his her their its my our some two three four five several many another one both all each
+every someone somebody people men women children
+"""
+_DETERMINERS: Final = frozenset(_DETERMINER_WORDS.split())
+# They end as participles do.
+_NOUN_WORDS = """
+building painting ceiling railing clothing wing string ring thing lightning siding awning king wedding evening morning
+parking landing icing stuffing topping drawing carving writing lettering spring sling earring red bed shed seed weed
+head colored speed sled
+"""
+_NOT_PARTICIPLES: Final = frozenset(_NOUN_WORDS.split())
 _PARTICIPLE: Final = re.compile(r"\w{2,}(?:ing|ed)|taken|shown|seen|held|made|found|built|written|worn|kept|set|hung")
 _LOCATION_VERBS: Final = {"located", "at", "placed", "situated", "found"}
 _TIMES: Final = {

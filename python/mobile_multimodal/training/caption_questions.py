@@ -65,14 +65,16 @@ def with_options(drafts: Sequence[Draft], pictures: dict[str, PictureFacts], ran
     return questions
 
 
-def absent_questions(questions: Sequence[Question], pictures: dict[str, PictureFacts], random: Random) -> list[Question]:
+def absent_questions(
+    questions: Sequence[Question], pictures: dict[str, PictureFacts], random: Random
+) -> list[Question]:
     """Real questions about people and animals, each put to a picture that shows none of either."""
     asked = [q for q in questions if q.kind in ("colour", "what", "doing", "where")]
     free = {
         "person": [p for p in pictures.values() if not any(w in PEOPLE for w in p.words)],
         "animal": [p for p in pictures.values() if not any(w in ANIMALS for w in p.words)],
     }
-    made = []
+    made: list[Question] = []
     for question in random.sample(asked, len(asked)):
         words = question.question.lower().rstrip("?").replace("'s", "").split()
         animal = [ANIMALS[w].name for w in words if w in ANIMALS]

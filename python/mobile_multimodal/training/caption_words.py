@@ -184,7 +184,7 @@ THINGS: Final = _table(
     cliff cliffs
     hill hills
     wave waves
-    ice_cream - 
+    ice_cream -
     skis - | skis*
     sunglasses - | sunglasses* goggles* glasses*
     tube tubes
@@ -213,12 +213,14 @@ NUMBERS: Final = {
     "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "1": 1, "2": 2, "3": 3,
     "4": 4, "5": 5,
 }  # fmt: skip
-ADJECTIVES: Final = set(
-    "small large big little young old older tall short long fluffy furry wet happy tiny huge muddy shaggy asian "
-    "blond blonde dark light bright haired colored striped skinny elderly female male adult medium-sized sized medium "
-    "baby adorable cute plastic toy rubber wooden leather metal knit winter sports tennis soccer golf bathing dress "
-    "hooded sleeveless long-sleeved short-sleeved matching toddler shirtless smiling naked spotted hairy bearded "
-    "brightly pretty bald football basketball baseball hockey dirty stuffed dirt mountain racing sport rescue "
-    "american african german denim jean rain ski bike straw cowboy baseball knitted button-up polo plaid flowered "
-    "floral heavy thick brightly-colored teenage preteen curly".split()
-)
+_ADJECTIVE_WORDS = """
+small large big little young old older tall short long fluffy furry wet happy tiny huge muddy shaggy asian blond
+blonde dark light bright haired colored striped skinny elderly female male adult medium-sized sized medium baby
+adorable cute plastic toy rubber wooden leather metal knit winter sports tennis soccer golf bathing dress hooded
+sleeveless long-sleeved short-sleeved matching toddler shirtless smiling naked spotted hairy bearded brightly
+pretty bald football basketball baseball hockey dirty stuffed dirt mountain racing sport rescue american african
+german denim jean rain ski bike straw cowboy knitted button-up polo plaid flowered floral heavy thick
+brightly-colored teenage preteen curly
+"""
+# What may stand between a number or a colour and its noun.
+ADJECTIVES: Final = frozenset(_ADJECTIVE_WORDS.split())

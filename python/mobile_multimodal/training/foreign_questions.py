@@ -21,7 +21,9 @@ _ABOUT_THINGS = ("colour", "what", "doing", "where")
 _OPEN = ("what is this", "what is in", "what do you")
 
 
-def write_foreign_questions(folder: Path, captioned: Path, shapes: Path, photos: Sequence[Path]) -> dict[str, list[Question]]:
+def write_foreign_questions(
+    folder: Path, captioned: Path, shapes: Path, photos: Sequence[Path]
+) -> dict[str, list[Question]]:
     """Writes a set whose images/ holds links to the images/ of the others.
 
     Two thirds are questions of the set in `captioned` on pictures of the set in `shapes`, the rest shape questions,

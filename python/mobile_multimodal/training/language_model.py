@@ -78,6 +78,15 @@ def affine(inputs: int, outputs: int, bits: int) -> nn.Module:
     return layer
 
 
+@torch.no_grad()
+def widen(layer: nn.Module) -> None:
+    """Draws first weights that keep the size of what passes: for layers that do not start from BERT's."""
+    weight = layer.get_parameter("weight")
+    nn.init.normal_(weight, std=weight.shape[1] ** -0.5)
+    if isinstance(layer, QuantizedLinear):
+        layer.reset_scale()
+
+
 @dataclass(frozen=True)
 class Rows:
     """Sequences without their padding: row r of the flat list stands at `place[r]` of [count, length].
@@ -270,10 +279,16 @@ class QuestionModel(nn.Module):
         self.question = nn.ModuleList(
             Layer(config, config.ffn, config.bits, sees=True, dropout=dropout) for _ in range(config.question_layers)
         )
-        self.question_pool = affine(config.width, config.width, config.head_bits)
-        self.answer_head = affine(config.width, answers, config.head_bits)
-        self.score_head = affine(config.width, 1, config.head_bits)
+        hidden = 2 * config.width
+        self.question_pool = affine(config.width, hidden, config.head_bits)
+        self.glimpse_q = affine(config.width, config.width, config.bits)
+        self.glimpse_kv = affine(config.width, 2 * config.width, config.bits)
+        self.glimpse_out = affine(config.width, hidden, config.bits)
+        self.answer_head = affine(hidden, answers, config.head_bits)
+        self.score_head = affine(hidden, 1, config.head_bits)
         self.drop = nn.Dropout(dropout)
+        for name in ("grid.project", "glimpse_kv", "glimpse_out", "question_pool"):
+            widen(self.get_submodule(name))
 
     def look(self, features: Tensor) -> Tensor:
         """Features [pictures, 49, 1280] -> the grid that questions look at [pictures, 49, width]."""
@@ -283,10 +298,18 @@ class QuestionModel(nn.Module):
     def forward(self, states: Tensor, rows: Rows, memory: Tensor | None, owner: Tensor | None) -> tuple[Tensor, Tensor]:
         """States of the shared layers and the grids -> answers' logits [questions, answers] and scores [questions].
 
+        Beside the layers' own looks, the whole question takes one glimpse at the grid: a short way from picture to
+        answer, without which the first thousands of steps learn from the words alone.
         memory None leaves the picture out: the question-only model.
         """
         x = states
         for layer in self.question:
             x = layer(x, rows, memory, owner)
-        pooled = F.gelu(self.question_pool(self.drop(rows.mean(x))).float())
-        return self.answer_head(pooled).float(), self.score_head(pooled)[:, 0].float()
+        pooled = rows.mean(x)
+        hidden = self.question_pool(self.drop(pooled)).float()
+        if memory is not None and owner is not None:
+            keys, values = self.glimpse_kv(memory)[owner].chunk(2, dim=-1)
+            seen = _attend(self.glimpse_q(pooled)[:, None], keys, values, self.config.heads, None)[:, 0]
+            hidden = hidden + self.glimpse_out(self.drop(seen)).float()
+        hidden = self.drop(F.gelu(hidden))
+        return self.answer_head(hidden).float(), self.score_head(hidden)[:, 0].float()

@@ -66,9 +66,11 @@ _SPORTS: Final = {
     "soccer", "tennis", "basketball", "football", "baseball", "hockey", "volleyball", "rugby", "cricket", "softball",
     "surfing", "skiing", "snowboarding", "skateboarding", "golf", "wrestling", "lacrosse",
 }  # fmt: skip
-_EATEN: Final = {"ice": "ice cream", "pizza": "pizza", "cake": "cake", "apple": "apple", "sandwich": "sandwich",
-                 "watermelon": "watermelon", "popsicle": "popsicle", "lollipop": "lollipop", "food": "food",
-                 "corn": "corn", "candy": "candy", "cookie": "cookie", "hotdog": "hot dog", "grass": "grass"}  # fmt: skip
+_EATEN: Final = {
+    "ice": "ice cream", "pizza": "pizza", "cake": "cake", "apple": "apple", "sandwich": "sandwich", "candy": "candy",
+    "watermelon": "watermelon", "popsicle": "popsicle", "lollipop": "lollipop", "food": "food", "corn": "corn",
+    "cookie": "cookie", "hotdog": "hot dog", "grass": "grass",
+}  # fmt: skip
 _SKIPPED: Final = {"a", "an", "the", "his", "her", "their", "its", "some", "on", "onto", "of", *ADJECTIVES, *COLOURS}
 
 
@@ -103,13 +105,13 @@ def sure_colours(facts: PictureFacts) -> dict[str, str]:
     found = {}
     for name in sorted(facts.names & _COLOURED):
         colours = Counter(mention.colour for mention in facts.mentions(name) if mention.colour)
-        if not colours or not facts.is_always_single(name) and name not in PAIRS:
+        if not colours or not (facts.is_always_single(name) or name in PAIRS):
             continue
         best, _ = colours.most_common(1)[0]
         parts = set(best.split(" and "))
-        if len(colours) == 1 or all(_is_near(best, other) for other in colours):
-            if len(parts) == 1 or (len(parts) == 2 and name in _ANIMAL_NAMES):
-                found[name] = best
+        most_parts = 2 if name in _ANIMAL_NAMES else 1
+        if len(parts) <= most_parts and all(_is_near(best, other) for other in colours):
+            found[name] = best
     return found
 
 
@@ -301,4 +303,3 @@ def _places(facts: PictureFacts, subject: str, random: Random) -> Iterator[Draft
     if best not in small:
         forms += ["Where was this picture taken?", "Where was this photo taken?", "Where is this?"]
     yield Draft(facts.image, random.choice(forms), best, "where", "where")
-

@@ -3,37 +3,20 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
-from mobile_multimodal.evaluation.question_sets import Question, write_questions
-
-_COLOURS = {"black", "blue", "brown", "gray", "green", "red", "teal", "yellow"}
-_SHAPES = {"circle", "rectangle", "triangle"}
+from mobile_multimodal.evaluation.question_sets import EasyVqa, Question, write_questions
 
 
-def kind_of_shape_question(answer: str) -> str:
-    """What an easy-VQA question asks for, by its answer."""
-    if answer in _COLOURS:
-        return "colour"
-    return "shape" if answer in _SHAPES else "yesno"
-
-
-def write_shape_questions(folder: Path) -> dict[str, list[Question]]:
-    """Copies the pictures of the package easy_vqa to folder/images and writes its train and test split (as dev)."""
-    import easy_vqa
-
+def write_shape_questions(source: Path, folder: Path) -> dict[str, list[Question]]:
+    """Copies the pictures of the package's folder `source` to folder/images, and its train and test split (as dev)."""
     written = {}
-    sources = {
-        "train": (easy_vqa.get_train_questions(), easy_vqa.get_train_image_paths()),
-        "dev": (easy_vqa.get_test_questions(), easy_vqa.get_test_image_paths()),
-    }
-    for split, ((questions, answers, pictures), paths) in sources.items():
+    for split in ("train", "dev"):
+        found = EasyVqa().read(source, split)
         (folder / "images" / split).mkdir(parents=True, exist_ok=True)
-        for picture, path in paths.items():
-            shutil.copyfile(path, folder / "images" / split / f"{picture}.png")
-        written[split] = [
-            Question(f"{split}/{picture}.png", question, answer, kind_of_shape_question(answer))
-            for question, answer, picture in zip(questions, answers, pictures, strict=True)
-        ]
+        for name in sorted({question.image for question in found.questions}):
+            shutil.copyfile(found.images / name, folder / "images" / split / name)
+        written[split] = [replace(question, image=f"{split}/{question.image}") for question in found.questions]
         write_questions(folder / f"questions_{split}.jsonl", written[split])
     return written

@@ -22,15 +22,19 @@ _REMARKS: Final = (
     "please", "test", "the quick brown fox jumps over the lazy dog", "translate this into German", "yes", "no", "why?",
     "what did he say yesterday?", "what is the phone number of the owner?", "what is the man's name?", "nice picture",
     "how far is it to the next town?", "what happens tomorrow?", "what song is playing?", "what does it smell like?",
-    "write a poem about the sea", "what is the population of Canada?", "open the window", "what is the meaning of life?",
+    "write a poem about the sea", "what is the population of Canada?", "open the window",
+    "what is the meaning of life?",
     "who is the president?", "what is the dog's name?", "how many people are behind the camera?", "i am hungry",
-    "what year was she born?", "the man is", "and then?", "what is the price of this?", "what is the boiling point of iron?",
+    "what year was she born?", "the man is", "and then?", "what is the price of this?",
+    "what is the boiling point of iron?",
 )  # fmt: skip
 
 
 def random_nonsense(random: Random) -> str:
     """Letters, digits or punctuation that make no word: "qwx ploo zzt?"."""
-    alphabet = random.choice(("abcdefghijklmnopqrstuvwxyz", "asdfghjkl", "qwertyuiop", "bcdfgzxkwq", "0123456789", "?!.,"))
+    alphabet = random.choice(
+        ("abcdefghijklmnopqrstuvwxyz", "asdfghjkl", "qwertyuiop", "bcdfgzxkwq", "0123456789", "?!.,")
+    )
     words = ["".join(random.choices(alphabet, k=random.randint(1, 9))) for _ in range(random.randint(1, 6))]
     return " ".join(words) + random.choice(("?", "", "", "?"))
 
@@ -49,7 +53,7 @@ def shape_question(random: Random) -> str:
 def make_unanswerable(
     images: Sequence[str], absent: Sequence[Question], count: int, random: Random, shapes_are_foreign: bool = True
 ) -> list[Question]:
-    """Draws `count` questions: half of them from `absent` (their thing is not in the picture), where there are enough."""
+    """Draws `count` questions: half of them from `absent` (their thing is not in the picture), if it has enough."""
     chosen = list(absent)
     random.shuffle(chosen)
     made = chosen[: count // 2]

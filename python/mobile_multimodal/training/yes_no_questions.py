@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from random import Random
 from typing import Final
 
+from mobile_multimodal.training.absence_hints import HINTS
 from mobile_multimodal.training.caption_facts import ACTION_OF, ACTIONS, PictureFacts
 from mobile_multimodal.training.caption_words import ANIMALS, ANYONE, COLOURS, PAIRS, PEOPLE, SMALL
 from mobile_multimodal.training.question_rules import Draft, is_surely_not, subject_of, sure_actions, sure_colours
@@ -22,57 +23,35 @@ GROUPS: Final = (
     ("bench", "couch", "bed", "trampoline", "slide", "swing", "tunnel", "tent", "fountain", "bridge"),
     ("hat", "helmet", "sunglasses", "backpack", "scarf"),
 )  # fmt: skip
-# Words that make "no" unsure although the thing itself is not named.
-_HINTS: Final = {
-    "bike": "biker bikers cyclist cyclists bicyclist bicyclists biking rider pedal cycling wheelie motorcycle bmx wheel "
-    "stunt jumper trick ride rides racer ramp",
-    "motorcycle": "motocross biker rider racer bike atv vehicle motorcyclist dirtbike bikes racing moto vehicles",
-    "car": "vehicle jeep truck traffic van suv taxi race racing street road automobile vehicles parking city cars cab",
-    "truck": "vehicle jeep van traffic street road car vehicles fire",
-    "bus": "vehicle traffic street city vehicles", "train": "station tracks rail locomotive railroad",
-    "boat": "ship sail rowing paddling paddles rafting kayaker kayaking lake dock harbor rapids ocean sea boating "
-    "wakeboard wakeboarding rafters vessel jet waterskiing oar watercraft jetski",
-    "skateboard": "skateboarder skateboarding skater skate board skateboards skateboarders skating longboard",
-    "surfboard": "surfer surfing surfs surf board boogie bodyboard wakeboard surfers",
-    "snowboard": "snowboarder snowboarding board snowboards snowboarders ski skis",
-    "sled": "sledding sleigh tube toboggan sleds snowmobile",
-    "skis": "skier skiing ski skiers snowboard snowboarder pole poles",
-    "kite": "parasail flying parachute kitesurfing", "balloon": "balloons party", "flag": "flags parade",
-    "umbrella": "umbrellas rain parasol", "racket": "tennis racquet badminton",
-    "frisbee": "disc disk object toy catch plate", "guitar": "band guitarist musician instrument instruments music "
-    "musicians plays concert stage", "violin": "band musician instrument instruments music orchestra musicians",
-    "microphone": "singing singer stage band sings singers concert mic speaking speech interview performing",
-    "newspaper": "reading paper reads magazine", "cigarette": "smoking smokes smoke cigar cigarettes",
-    "cellphone": "phone cell talking talks telephone camera cellular", "bench": "seat sitting sits benches sit bleachers "
-    "picnic table", "couch": "sofa sitting chair furniture bed seat sits", "bed": "sleeping asleep couch mattress bedroom "
-    "sheets crib laying lying lies", "trampoline": "bouncing bounces bounce inflatable",
-    "slide": "slides sliding playground inflatable chute", "swing": "swinging swings swingset playground rope",
-    "tunnel": "tube tunnels agility obstacle", "tent": "camp camping canopy tents awning", "fountain": "fountains sprinkler "
-    "water", "bridge": "overpass bridges dock pier walkway", "hat": "cap hats headgear hood bandanna helmet beanie costume "
-    "helmets santa cowboy turban visor headscarf uniform uniforms", "helmet": "gear hockey football helmets motorcycle bike "
-    "motocross rider biker cyclist baseball uniform uniforms costume hat headgear racer player players team rafting",
-    "sunglasses": "glasses goggles shades mask", "backpack": "hiker hiking bag pack backpacker hikers backpacks climber "
-    "hikes climbers bags mountain", "scarf": "scarves headscarf bandanna bandana shawl winter",
-    "scooter": "moped vespa scooters vehicle", "wheelchair": "wheelchairs", "stroller": "carriage strollers pram",
-    "man": "boy boys people person", "woman": "girl girls people person", "duck": "bird birds goose geese animal",
-    "bird": "duck ducks goose geese animal chicken rooster chickens penguin animals", "cow": "bull bulls rodeo animal "
-    "calf cattle", "bull": "cow cows rodeo animal cattle ox",
-    "fish": "fishing aquarium underwater diver scuba", "bear": "costume mascot", "turtle": "animal underwater",
-    "baby": "infant newborn",
-}  # fmt: skip
 _ANIMAL_HINTS: Final = {"animal", "animals", "creature", "zoo", "farm", "pet", "pets", "puppet"}
+# What a scene is called in captions, and what hints at it.
 _SCENES: Final = {
-    "snow": ("snow snowy snow-covered", "ice icy winter ski skis skiing skier snowboard snowboarder sled frozen cold "
-             "snowball snowman mountain snowboarding sledding snowmobile husky"),
-    "water": ("water ocean lake river pool sea pond stream creek", "beach swim swimming surfer surfing surf wave waves "
-              "splash splashing wet rain boat kayak canoe fountain puddle fish fishing shore coast waterfall raft dock "
-              "diving dive swims swimmer hose sprinkler bath surfboard sail pier underwater wading waters mud wakeboard "
-              "bridge snow drink drinking floating bay rapids paddling surfs"),
-    "grass": ("grass lawn grassy", "field yard park garden meadow pasture hill backyard soccer football baseball golf "
-              "outside plants weeds course area hillside outdoors woods forest playing flowers baseball brush tall"),
-    "sand": ("sand sandy", "beach desert dune dunes shore dirt volleyball ocean sandbox coast"),
-    "graffiti": ("graffiti", "mural painted painting wall art spray"),
-}  # fmt: skip
+    "snow": (
+        "snow snowy snow-covered",
+        "ice icy winter ski skis skiing skier snowboard snowboarder sled frozen cold snowball snowman "
+        "mountain snowboarding sledding snowmobile husky",
+    ),
+    "water": (
+        "water ocean lake river pool sea pond stream creek",
+        "beach swim swimming surfer surfing surf wave waves splash splashing wet rain boat kayak canoe "
+        "fountain puddle fish fishing shore coast waterfall raft dock diving dive swims swimmer hose "
+        "sprinkler bath surfboard sail pier underwater wading waters mud wakeboard bridge snow drink drinking "
+        "floating bay rapids paddling surfs",
+    ),
+    "grass": (
+        "grass lawn grassy",
+        "field yard park garden meadow pasture hill backyard soccer football baseball golf outside plants "
+        "weeds course area hillside outdoors woods forest playing flowers brush tall",
+    ),
+    "sand": (
+        "sand sandy",
+        "beach desert dune dunes shore dirt volleyball ocean sandbox coast",
+    ),
+    "graffiti": (
+        "graffiti",
+        "mural painted painting wall art spray",
+    ),
+}
 _NOT_TOGETHER: Final = {
     "running": "sitting|sleeping|lying down|standing|swimming|climbing|reading|eating|posing|surfing|skiing|kneeling",
     "jumping": "sitting|sleeping|lying down|walking|reading|eating|swimming|standing|talking|kneeling",
@@ -220,7 +199,7 @@ def _captions_with_people(facts: PictureFacts) -> int:
 
 
 def _blocking_words(name: str) -> set[str]:
-    hints = set(_HINTS.get(name, "").split())
+    hints = set(HINTS.get(name, ()))
     if name in ANIMALS:
         return hints | _ANIMAL_HINTS
     if name == "person":

@@ -1,0 +1,71 @@
+// Shows captions to Python as Session.caption.
+#include "tasks/captioning.h"
+
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include "crossing.h"
+
+namespace {
+
+using mm::base::Result;
+
+nb::dict caption(PySession& self, const PixelArray& pixels, nb::object num_beams, nb::object max_new_tokens,
+                 nb::object length_penalty, float temperature, float top_p, uint64_t seed,
+                 const std::vector<std::string>& stop, double deadline_seconds, nb::object on_token) {
+  mm::tasks::CaptionSettings settings;
+  settings.generation = self.session->engine().caption_defaults();
+  if (!num_beams.is_none()) settings.generation.num_beams = nb::cast<int>(num_beams);
+  if (!max_new_tokens.is_none()) settings.generation.max_new_tokens = nb::cast<int>(max_new_tokens);
+  if (!length_penalty.is_none()) settings.generation.length_penalty = nb::cast<float>(length_penalty);
+  settings.generation.temperature = temperature;
+  settings.generation.top_p = top_p;
+  settings.generation.seed = seed;
+  settings.stop = stop;
+  settings.deadline_seconds = deadline_seconds;
+  const mm::vision::PictureView picture = picture_from(pixels);
+
+  std::unique_ptr<nb::python_error>
+      raised;  // an exception of the callback ends the work and is raised again afterwards
+  mm::tasks::PieceCallback on_piece;
+  if (!on_token.is_none())
+    on_piece = [&](int32_t token, std::string_view piece, float probability) {
+      nb::gil_scoped_acquire acquire;
+      try {
+        return nb::cast<bool>(on_token(token, nb::str(piece.data(), piece.size()), probability));
+      } catch (nb::python_error& error) {
+        raised = std::make_unique<nb::python_error>(std::move(error));
+        return false;
+      }
+    };
+  Result<mm::tasks::Caption> result = [&] {
+    nb::gil_scoped_release release;
+    return mm::tasks::caption(*self.session, picture, settings, on_piece);
+  }();
+  if (raised) throw nb::python_error(std::move(*raised));
+  const mm::tasks::Caption made = take(std::move(result));
+  nb::dict timings;
+  timings["resize"] = made.timings.resize;
+  timings["encode"] = made.timings.encode;
+  timings["prefill"] = made.timings.prefill;
+  timings["first_token"] = made.timings.first_token;
+  timings["decode"] = made.timings.decode;
+  timings["total"] = made.timings.total;
+  nb::dict out;
+  out["text"] = made.text;
+  out["tokens"] = made.generated.tokens;
+  out["token_probabilities"] = made.generated.probabilities;
+  out["log_probability"] = made.generated.log_probability;
+  out["finish_reason"] = mm::tasks::finish_reason_name(made.generated.finish_reason);
+  out["timings"] = timings;
+  return out;
+}
+
+}  // namespace
+
+void add_captioning(SessionClass& session) {
+  session.def("caption", &caption, "pixels"_a, nb::kw_only(), "num_beams"_a = nb::none(),
+              "max_new_tokens"_a = nb::none(), "length_penalty"_a = nb::none(), "temperature"_a = 0.0f,
+              "top_p"_a = 1.0f, "seed"_a = 0, "stop"_a = std::vector<std::string>(), "deadline_seconds"_a = 0.0,
+              "on_token"_a = nb::none());
+}
