@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +18,10 @@ from mobile_multimodal import MobileMultiModalLLM, find_model, load_image, nativ
 from mobile_multimodal.model.hub import DEFAULT_MODEL
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path.append(str(ROOT / "benchmarks"))
+
+from record import circumstances  # noqa: E402
+
 PICTURES = ("astronaut.jpg", "boats.jpg", "cat.jpg", "coffee.jpg", "photographer.jpg", "rocket.jpg", "sheep.jpg")
 
 # What a first caption costs a process: prints the time of the first caption and the peak of resident memory.
@@ -73,27 +73,9 @@ def main() -> None:
 
 
 def _circumstances(model_file: Path) -> dict[str, Any]:
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
-
-    cpu = next(
-        (line.split(": ", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
-        platform.processor(),
-    )
     metadata = native.Engine(str(model_file)).metadata()
     packages = ("mobile-multimodal", "numpy", "Pillow", "onnxruntime")
-    return {
-        "benchmark": "caption",
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "commit": git("rev-parse", "--short", "HEAD"),
-        "uncommitted_changes": bool(git("status", "--porcelain", "--untracked-files=no")),
-        "command": " ".join(["scripts/bench", *sys.argv[1:]]),
-        "cpu": cpu,
-        "cpus_usable": len(os.sched_getaffinity(0)),
-        "load_average_before": os.getloadavg()[0],
-        "real_time_priority": os.sched_getscheduler(0) in (os.SCHED_FIFO, os.SCHED_RR),
-        "isa": native.isa(),
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
+    return circumstances("caption", "scripts/bench", packages) | {
         "model": {
             "name": metadata.get("general.name", ""),
             "file": model_file.name,
@@ -101,10 +83,6 @@ def _circumstances(model_file: Path) -> dict[str, Any]:
             "sha256_metadata": metadata.get("mm.sha256.metadata", ""),
         },
     }
-
-
-def _lines(path: str) -> list[str]:
-    return Path(path).read_text(encoding="utf-8").splitlines() if Path(path).exists() else []
 
 
 def _captions(model_file: Path, threads: int, rounds: int) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -217,8 +218,10 @@ def _circumstances() -> dict[str, Any]:
         "cpu": names[0] if names else platform.processor(),
         "cpus_usable": len(os.sched_getaffinity(0)),
         "load_average_before": os.getloadavg()[0],
+        "real_time_priority": os.sched_getscheduler(0) in (os.SCHED_FIFO, os.SCHED_RR),
         "isa": native.isa(),
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in ("numpy", "usearch")},
+        "versions": {"python": platform.python_version(), "sqlite": sqlite3.sqlite_version}
+        | {name: version(name) for name in ("numpy", "usearch")},
     }
 
 

@@ -18,12 +18,13 @@ from mobile_multimodal.errors import (
 )
 from mobile_multimodal.images import ImageSource, load_image
 from mobile_multimodal.model.hub import available_models, find_model
+from mobile_multimodal.model.inference_config import InferenceConfig
 from mobile_multimodal.settings import PROFILES, GenerationSettings, OcrSettings, Profile
 from mobile_multimodal.tasks.caption import Caption, CaptionPiece, CaptionStream
 from mobile_multimodal.tasks.language import Answer
 from mobile_multimodal.tasks.multimodal_llm import MobileMultiModalLLM
 from mobile_multimodal.tasks.ocr import OcrLine, OcrResult
-from mobile_multimodal.tasks.performance import PerformanceMetrics
+from mobile_multimodal.tasks.performance import PerformanceMetrics, TaskMetrics
 from mobile_multimodal.tasks.shared_session import HealthStatus
 
 __version__ = "0.1.0"  # pyproject.toml reads it from here: asking importlib.metadata would cost 20 ms at start
@@ -40,6 +41,7 @@ __all__ = [
     "HealthStatus",
     "ImageSource",
     "ImageTooLargeError",
+    "InferenceConfig",
     "InternalError",
     "InvalidImageError",
     "InvalidInputError",
@@ -56,6 +58,7 @@ __all__ = [
     "OutOfMemoryError",
     "PerformanceMetrics",
     "Profile",
+    "TaskMetrics",
     "UnsupportedError",
     "__version__",
     "available_models",

@@ -194,6 +194,7 @@ Model seed_model() {
   uint32_t qkv = decode.add("linear", {x, v(4), v(5), none, none}, {4, 48, 16, 15, 0});
   qkv = decode.add("rope", {qkv, 1}, {4, 8, bits_of(10000)});
   uint32_t y = decode.add("attention_cached", {qkv, 1, 2}, {0, 1, 2, 2, 8});
+  y = decode.add("add", {y, decode.add("attention", {qkv}, {2, 2, 8})}, {});
   y = decode.add("linear_f32", {y, v(6), none, x}, {1});
   y = decode.add("attention_memory", {y}, {2, 2, 2, 8});
   y = decode.add("linear", {y, v(7), v(8), none, none}, {2, 32, 16, 3, 7});

@@ -1,4 +1,4 @@
-// Feeds random bytes and ids to the tokenizer: what goes in comes out, all text is UTF-8, no control token appears.
+// Feeds random bytes and ids to the tokenizers: what goes in comes out, all text is UTF-8, no control token appears.
 // Usage: fuzz_text [runs [seed]]
 #include <cstdio>
 #include <cstdlib>
@@ -10,6 +10,7 @@
 #include "gguf_writer.h"
 #include "mutation.h"
 #include "text/byte_pair_encoding.h"
+#include "text/word_piece.h"
 
 namespace {
 
@@ -57,6 +58,37 @@ std::shared_ptr<const BytePairEncoding> make_encoding() {
   return MM_CHECK(encoding.is_ok()) ? encoding.value() : nullptr;
 }
 
+// Letters with and without marks, in front of a word and inside one.
+std::shared_ptr<const mm::text::WordPiece> make_word_pieces() {
+  std::vector<std::string> tokens = {"[PAD]", "[UNK]", "[CLS]", "[SEP]"};
+  for (const std::string piece : {"a", "b", "ab", "s", "ll", "e", "1", "23", "'", "<", "|", ">", "eos", "\xCC\x81"}) {
+    tokens.push_back(piece);
+    tokens.push_back("##" + piece);
+  }
+  mm::test::GgufWriter model;
+  model.u32("general.alignment", 64);
+  model.strings("mm.wordpiece.tokens", tokens);
+  const std::string bytes = model.file();
+  const auto file = mm::tensor::ModelFile::from_bytes(bytes.data(), bytes.size());
+  if (!MM_CHECK(file.is_ok())) return nullptr;
+  const auto pieces = mm::text::WordPiece::from_model(*file.value());
+  return MM_CHECK(pieces.is_ok()) ? pieces.value() : nullptr;
+}
+
+// Bytes that are no text are refused; any text gives ids of pieces, one a code point at most and never a control token
+// but [UNK].
+void check_word_pieces(const mm::text::WordPiece& pieces, const std::string& text) {
+  const auto result = pieces.encode(text);
+  MM_CHECK(result.is_ok() == mm::base::is_valid_utf8(text));
+  if (!result.is_ok()) {
+    MM_CHECK(result.status().code() == mm::base::StatusCode::invalid_input);
+    return;
+  }
+  MM_CHECK(result.value().size() <= 3 * text.size());  // a syllable of Hangul becomes three jamo
+  for (const int32_t id : result.value())
+    MM_CHECK(id == pieces.unknown() || (id >= 4 && id < pieces.vocabulary_size()));
+}
+
 std::string random_text(Random& random) {
   const std::vector<std::string> parts = {"a",
                                           "b",
@@ -97,7 +129,8 @@ int main(int argc, char** argv) {
   const size_t runs = argc > 1 ? std::strtoull(argv[1], nullptr, 10) : 20000;
   const uint64_t seed = argc > 2 ? std::strtoull(argv[2], nullptr, 10) : 1;
   const std::shared_ptr<const BytePairEncoding> encoding = make_encoding();
-  if (encoding == nullptr) return 1;
+  const std::shared_ptr<const mm::text::WordPiece> pieces = make_word_pieces();
+  if (encoding == nullptr || pieces == nullptr) return 1;
   for (size_t run = 0; run < runs; ++run) {
     Random random(seed * 1000003 + run);
     const int failures = mm::test::failures;
@@ -110,6 +143,7 @@ int main(int argc, char** argv) {
       back += encoding->piece(id);
     }
     MM_CHECK(back == text);
+    check_word_pieces(*pieces, text);
 
     std::vector<int32_t> ids(random.below(32));
     for (int32_t& id : ids) {

@@ -66,6 +66,14 @@ TENSORS = [tensor("encoder.a", [16]), tensor("encoder.b", [64], TENSOR_I8, 64)]
 DATA = bytes(128)
 
 
+WORD_PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "##b"]
+LANGUAGE = [
+    strings("mm.wordpiece.tokens", WORD_PIECES),
+    u32("mm.text.max_length", 64),
+    strings("mm.answers", ["unanswerable", "yes"]),
+]
+
+
 def head(
     pairs: list[bytes], tensors: list[bytes], *, pair_count: int | None = None, tensor_count: int | None = None
 ) -> bytes:
@@ -76,7 +84,7 @@ def head(
 
 
 def small_file() -> bytes:
-    return head(PAIRS + TOKENIZER, TENSORS) + DATA
+    return head(PAIRS + TOKENIZER + LANGUAGE, TENSORS) + DATA
 
 
 def with_pair(hostile: bytes) -> bytes:
@@ -89,6 +97,10 @@ def with_tensor(hostile: bytes) -> bytes:
 
 def with_tokenizer(place: int, hostile: bytes) -> bytes:
     return head([*PAIRS, *TOKENIZER[:place], hostile, *TOKENIZER[place + 1 :]], TENSORS) + DATA
+
+
+def with_language(place: int, *hostile: bytes) -> bytes:
+    return head([*PAIRS, *LANGUAGE[:place], *hostile, *LANGUAGE[place + 1 :]], TENSORS) + DATA
 
 
 # What is wrong with it -> the file's bytes.
@@ -152,6 +164,29 @@ HOSTILE: dict[str, bytes] = {
     "overlapping tensors": with_tensor(tensor("encoder.c", [32], TENSOR_F32, 0)),
     "partly overlapping tensors": head(PAIRS, [tensor("encoder.a", [32]), tensor("encoder.b", [16], offset=64)]) + DATA,
     "one tensor name twice": with_tensor(tensor("encoder.a", [16], TENSOR_F32, 128)),
+    # What a language tower reads: the lists are as hostile as any tokenizer, the length sizes every text.
+    "word pieces that are numbers": with_language(0, array("mm.wordpiece.tokens", U32, 6, bytes(24))),
+    "word pieces that are one string": with_language(0, text("mm.wordpiece.tokens", "[PAD]")),
+    "no word pieces": with_language(0, strings("mm.wordpiece.tokens", [])),
+    "word pieces without [CLS]": with_language(0, strings("mm.wordpiece.tokens", ["[PAD]", "[UNK]", "[SEP]", "a"])),
+    "a word piece twice": with_language(0, strings("mm.wordpiece.tokens", [*WORD_PIECES, "a"])),
+    "an empty word piece": with_language(0, strings("mm.wordpiece.tokens", [*WORD_PIECES, ""])),
+    "a word piece that is no UTF-8": with_language(
+        0, array("mm.wordpiece.tokens", STRING, 7, b"".join(map(string, [*WORD_PIECES, b"\xff"])))
+    ),
+    "no length of texts": with_language(1),
+    "a length of texts that is a string": with_language(1, text("mm.text.max_length", "64")),
+    "a negative length of texts": with_language(1, pair("mm.text.max_length", I32, struct.pack("<i", -1))),
+    **{
+        f"texts of {value} tokens": with_language(1, u32("mm.text.max_length", value))
+        for value in (0, 4, 4097, 2**32 - 1)
+    },
+    "answers that are numbers": with_language(2, array("mm.answers", F32, 2, bytes(8))),
+    "no answers": with_language(2, strings("mm.answers", [])),
+    "one answer": with_language(2, strings("mm.answers", ["unanswerable"])),
+    "an empty answer": with_language(2, strings("mm.answers", ["unanswerable", "yes", ""])),
+    "answers without a place for unanswerable": with_language(2, strings("mm.answers", ["yes", "no"])),
+    "65537 answers": with_language(2, strings("mm.answers", ["unanswerable", *map(str, range(65536))])),
     "one key twice": with_pair(u32("mm.format_version", 1)),
     "an unaligned offset": with_tensor(tensor("encoder.c", [8], TENSOR_F32, 96)),
     "a quantized tensor type": with_tensor(tensor("encoder.c", [32], 2, 128)),
@@ -187,6 +222,7 @@ def use(path: Path) -> None:
     engine.programs()
     try:
         engine.decode(engine.encode("ab <|eos|>"))
+        engine.encode_word_pieces("ab [SEP]")
         engine.verify()
     except MobileMultiModalError:
         pass  # a file without a tokenizer or digests

@@ -91,6 +91,23 @@ void test_tables_are_read_by_rows() {
               angles);  // two rows: no columns
 }
 
+void test_forms_are_read_by_rows() {
+  // Labels of 30 to 220 and values that end at the right edge: wide enough for columns of running text.
+  const std::vector<double> labels = {70, 40, 220, 60, 90, 75, 80, 45}, values = {180, 95, 130, 60, 110, 180, 70, 150};
+  std::vector<Quad> page = {line(0, 0, 200, 40)};
+  for (size_t row = 0; row < labels.size(); ++row) {
+    const double y = 80 + 36 * static_cast<double>(row);
+    page.push_back(line(0, y, labels[row]));
+    page.push_back(line(600 - values[row], y + 2, values[row]));  // boxes are seldom quite level
+  }
+  check_order(page, {0, 3, -12});
+  // Two columns of short paragraphs stay columns, though all their rows are level.
+  page.clear();
+  for (const double x : {0.0, 370.0})
+    for (int row = 0; row < 9; ++row) page.push_back(line(x, row * 24, row % 3 == 2 ? 120 : 300 + row % 2 * 30));
+  check_order(page, angles);
+}
+
 }  // namespace
 
 int main() {
@@ -98,5 +115,6 @@ int main() {
   test_columns();
   test_a_stamp_does_not_turn_the_page();
   test_tables_are_read_by_rows();
+  test_forms_are_read_by_rows();
   return mm::test::finish("reading_order");
 }

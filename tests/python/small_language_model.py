@@ -39,12 +39,10 @@ SHAPE = {
     "heads": 4,
     "ffn": 96,
     "shared_layers": 2,
-    "text_layers": 1,
     "question_layers": 2,
-    "picture_layers": 1,
-    "picture_ffn": 80,
-    "grid_layers": 1,
-    "grid_ffn": 80,
+    "question_ffn": 80,
+    "text_hidden": 96,
+    "picture_hidden": 112,
     "max_length": 16,
     "norm_eps": 1e-12,
     "feature_width": FEATURES,
@@ -86,17 +84,17 @@ def parameter_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
             linear(f"{name}.cross_out", width, width)
 
     norm("embedding_norm")
-    for part, sees in (("shared", False), ("text", False), ("question", True)):
-        for index in range(config[f"{part}_layers"]):
-            layer(f"{part}.{index}", config["ffn"], sees)
-    for prefix in ("picture", "grid"):
-        linear(f"{prefix}.project", width, config["feature_width"])
-        shapes[f"{prefix}.position"] = (config["feature_length"], width)
-        norm(f"{prefix}.norm")
-        for index in range(config[f"{prefix}_layers"]):
-            layer(f"{prefix}.layers.{index}", config[f"{prefix}_ffn"])
-    linear("text_head", config["embedding_width"], width)
-    linear("picture_head", config["embedding_width"], width)
+    for index in range(config["shared_layers"]):
+        layer(f"shared.{index}", config["ffn"])
+    for side, inputs in (("text", width), ("picture", config["feature_width"])):
+        shapes[f"{side}_norm.weight"] = shapes[f"{side}_norm.bias"] = (inputs,)
+        linear(f"{side}_up", config[f"{side}_hidden"], inputs)
+        linear(f"{side}_head", config["embedding_width"], config[f"{side}_hidden"])
+    linear("grid_project", width, config["feature_width"])
+    shapes["grid_position"] = (config["feature_length"], width)
+    norm("grid_norm")
+    for index in range(config["question_layers"]):
+        layer(f"question.{index}", config["question_ffn"], sees=True)
     linear("question_pool", 2 * width, width)
     linear("glimpse_q", width, width)
     linear("glimpse_kv", 2 * width, width)
@@ -111,11 +109,11 @@ def bits_of(name: str, config: dict[str, Any]) -> int:
     part = name.removesuffix(".weight")
     if part == "embedding":
         return int(config["embedding_bits"])
-    if part.endswith((".project",)):
+    if part == "grid_project":
         return int(config["project_bits"])
     if part.endswith("_head") or part == "question_pool":
         return int(config["head_bits"])
-    if part.endswith(("norm", ".norm")) or part in ("position", "segment"):
+    if part.endswith("norm") or part in ("position", "segment"):
         return 32
     return int(config["shared_bits"] if part.startswith("shared.") else config["bits"])
 
@@ -161,16 +159,18 @@ class PlainTower:
 
     def embed_text(self, tokens: list[int]) -> Array:
         x = self._shared(tokens, [0] * len(tokens))
-        for index in range(self._config["text_layers"]):
-            x = self._layer(f"text.{index}", x, None)
-        return self._linear("text_head", x.mean(axis=0, keepdims=True))[0]
+        return self._embed("text", x)
 
     def embed_image(self, features: Array) -> Array:
-        return self._linear("picture_head", self._picture("picture", features).mean(axis=0, keepdims=True))[0]
+        return self._embed("picture", features.reshape(-1, features.shape[-1]))
+
+    def _embed(self, side: str, x: Array) -> Array:
+        mean = self._norm(f"{side}_norm", x.mean(axis=0, keepdims=True))
+        return self._linear(f"{side}_head", gelu(self._linear(f"{side}_up", mean)))[0]
 
     def answer_question(self, features: Array, tokens: list[int], segments: list[int]) -> tuple[Array, Array]:
         """(answers, score)"""
-        grid = self._picture("grid", features)
+        grid = self._grid(features)
         x = self._shared(tokens, segments)
         for index in range(self._config["question_layers"]):
             x = self._layer(f"question.{index}", x, self._linear(f"question.{index}.cross_kv", grid))
@@ -232,12 +232,9 @@ class PlainTower:
             x = self._layer(f"shared.{index}", x, None)
         return x
 
-    def _picture(self, prefix: str, features: Array) -> Array:
+    def _grid(self, features: Array) -> Array:
         rows = features.reshape(-1, features.shape[-1])
-        x = self._norm(f"{prefix}.norm", self._linear(f"{prefix}.project", rows) + self._weight(f"{prefix}.position"))
-        for index in range(self._config[f"{prefix}_layers"]):
-            x = self._layer(f"{prefix}.layers.{index}", x, None)
-        return x
+        return self._norm("grid_norm", self._linear("grid_project", rows) + self._weight("grid_position"))
 
 
 def gelu(x: Array) -> Array:

@@ -266,7 +266,7 @@ def test_quantiles() -> None:
 
 def test_the_counter_counts_what_is_under_way() -> None:
     counter = PerformanceCounter()
-    with counter.call() as tokens:
+    with counter.call("caption") as tokens:
         assert counter.metrics().calls_under_way == 1
         tokens.append(4)
     assert (counter.metrics().calls_under_way, counter.metrics().tokens) == (0, 4)
@@ -288,7 +288,7 @@ def test_a_closed_model_says_so(model: MobileMultiModalLLM) -> None:
 
 
 def test_a_model_without_captions_says_so(model: MobileMultiModalLLM) -> None:
-    model._can_caption = False
+    model._shared._can_caption = False
     with pytest.raises(UnsupportedError, match="cannot caption: its programs are encode_image, prefill, decode"):
         model.generate_caption(PICTURE)
 

@@ -1,4 +1,4 @@
-"""Checks the questions that captions are turned into: right answers, none that is unsure, no answer by the question alone."""
+"""Checks the questions made from captions: answers are right and sure, and the question alone does not tell them."""
 
 from __future__ import annotations
 

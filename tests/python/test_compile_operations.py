@@ -324,6 +324,13 @@ def test_attention_memory(tmp_path: Path, heads: int, kv_heads: int, head_dim: i
     check(tmp_path, fill, states=states, q=normal(1, heads * head_dim), memory=normal(1, width, seed=1))
 
 
+@pytest.mark.parametrize(("heads", "kv_heads", "head_dim"), [(4, 4, 8), (6, 2, 16), (12, 12, 32)])
+@pytest.mark.parametrize("rows", [1, 5, 64])
+def test_attention(tmp_path: Path, heads: int, kv_heads: int, head_dim: int, rows: int) -> None:
+    columns = (heads + 2 * kv_heads) * head_dim
+    check(tmp_path, lambda b, x: b.apply("attention", [x], [heads, kv_heads, head_dim]), x=2 * normal(rows, columns))
+
+
 @pytest.mark.parametrize(("heads", "kv_heads", "head_dim"), [(4, 4, 8), (6, 2, 16)])
 def test_attention_cached(tmp_path: Path, heads: int, kv_heads: int, head_dim: int) -> None:
     """Two sequences side by side, several rows at once and one by one, then beams that share a past."""

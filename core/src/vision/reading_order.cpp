@@ -14,6 +14,11 @@ constexpr double gutter_width = 1.0;      // narrower gaps lie between words
 constexpr double column_width = 6.0;      // a narrower column is a column of a table: prices, labels
 constexpr size_t column_lines_least = 3;  // fewer lines do not show a column
 constexpr int depth_most = 8;             // columns within columns
+// Running text breaks off a word before the edge of its column; labels and values end anywhere. Half of the lines of a
+// column of short paragraphs are full in this sense, of eight invoices' labels a third at most.
+constexpr double full_line = 0.7;     // of the width of its column
+constexpr double full_share = 0.5;    // of the rows of a column of running text
+constexpr double level_share = 0.75;  // of the rows of the shorter columns of a form
 
 // The upright box of a line after the page was turned.
 struct Box {
@@ -143,6 +148,42 @@ bool has_gutter(const std::vector<Interval>& gaps, double width) {
   return false;
 }
 
+Interval extent_of(const Boxes& boxes) {
+  Interval extent = {1e300, -1e300};
+  for (const Box& box : boxes) extent = {std::min(extent.begin, box.left), std::max(extent.end, box.right)};
+  return extent;
+}
+
+// Whether most rows of a column end near its right edge.
+bool is_wrapped(const Boxes& column) {
+  const Interval whole = extent_of(column);
+  const std::vector<Boxes> rows = bands_of(column);
+  size_t full = 0;
+  for (const Boxes& row : rows) {
+    const Interval extent = extent_of(row);
+    full += extent.end - extent.begin >= full_line * (whole.end - whole.begin);
+  }
+  return static_cast<double>(full) >= full_share * static_cast<double>(rows.size());
+}
+
+// Whether most lines of `column` have a line of `other` at their height.
+bool is_level(const Boxes& column, const Boxes& other) {
+  size_t level = 0;
+  for (const Box& box : column)
+    level += std::any_of(other.begin(), other.end(), [&](const Box& beside) {
+      return std::abs(beside.middle() - box.middle()) <= 0.25 * std::min(beside.height(), box.height());
+    });
+  return static_cast<double>(level) >= level_share * static_cast<double>(column.size());
+}
+
+// Labels beside their values: level rows, and at least one column that is no running text.
+bool is_form(const std::vector<Boxes>& columns) {
+  const auto shortest = std::min_element(columns.begin(), columns.end(),
+                                         [](const Boxes& a, const Boxes& b) { return a.size() < b.size(); });
+  return std::all_of(columns.begin(), columns.end(), [&](const Boxes& other) { return is_level(*shortest, other); }) &&
+         !std::all_of(columns.begin(), columns.end(), is_wrapped);
+}
+
 // The lines between the gutters, or nothing when these are no columns of running text.
 std::vector<Boxes> columns_between(const Boxes& boxes, const std::vector<Interval>& gaps, double unit) {
   std::vector<double> cuts;
@@ -153,13 +194,10 @@ std::vector<Boxes> columns_between(const Boxes& boxes, const std::vector<Interva
   for (const Box& box : boxes)
     columns[static_cast<size_t>(std::upper_bound(cuts.begin(), cuts.end(), box.left) - cuts.begin())].push_back(box);
   for (const Boxes& column : columns) {
-    double left = 1e300, right = -1e300;
-    for (const Box& box : column) {
-      left = std::min(left, box.left);
-      right = std::max(right, box.right);
-    }
-    if (bands_of(column).size() < column_lines_least || right - left < column_width * unit) return {};
+    const Interval extent = extent_of(column);
+    if (bands_of(column).size() < column_lines_least || extent.end - extent.begin < column_width * unit) return {};
   }
+  if (is_form(columns)) return {};
   return columns;
 }
 

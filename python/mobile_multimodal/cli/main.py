@@ -76,7 +76,7 @@ COMMANDS: Final[dict[str, Command]] = {
         ),
         Command(
             name="evaluate",
-            summary="score a model file on captions, questions or retrieval",
+            summary="score a model file on captions, text, questions or retrieval",
             module="mobile_multimodal.evaluation.command",
             extra="train",
         ),

@@ -46,8 +46,8 @@ a {{ display: flex; flex-direction: column; height: 100%; overflow: hidden; bord
   border-radius: .6rem; background: var(--card); color: inherit; text-decoration: none; }}
 a:hover {{ border-color: var(--accent); }}
 a:focus-visible {{ outline: 3px solid var(--accent); outline-offset: 2px; }}
-.frame {{ display: grid; place-items: center; aspect-ratio: 4 / 3; background: var(--line); }}
-img {{ width: 100%; height: 100%; object-fit: cover; }}
+.frame {{ position: relative; display: grid; place-items: center; aspect-ratio: 4 / 3; background: var(--line); }}
+img {{ position: absolute; inset: 0; width: 100%; height: 100%; object-fit: cover; }}
 .missing {{ padding: 1rem; color: var(--soft); text-align: center; }}
 .facts {{ padding: .6rem .75rem; }}
 .name {{ font-weight: 600; overflow-wrap: anywhere; }}

@@ -61,22 +61,21 @@ def build_language_tower(
 
 def _build_embed_text(shape: LanguageShape, layers: LanguageLayers, builder: ProgramBuilder) -> Program:
     x = layers.shared_text(builder, builder.input("tokens", "i32"), builder.input("positions", "i32"))
-    for index in range(shape.text_layers):
-        x = layers.layer(builder, f"text.{index}", x, shape.ffn, shape.bits)
-    return _finish_embedding(shape, layers, builder, "text_head", x)
+    return _finish_embedding(shape, layers, builder, "text", layers.mean(builder, x, shape.width), shape.text_hidden)
 
 
 def _build_embed_image(shape: LanguageShape, layers: LanguageLayers, builder: ProgramBuilder) -> Program:
-    features = builder.input("features", "f32")
-    x = layers.picture(builder, "picture", features, shape.picture_layers, shape.picture_ffn)
-    return _finish_embedding(shape, layers, builder, "picture_head", x)
+    mean = layers.mean(builder, builder.input("features", "f32"), shape.feature_width)
+    return _finish_embedding(shape, layers, builder, "picture", mean, shape.picture_hidden)
 
 
 def _finish_embedding(
-    shape: LanguageShape, layers: LanguageLayers, builder: ProgramBuilder, head: str, x: Value
+    shape: LanguageShape, layers: LanguageLayers, builder: ProgramBuilder, side: str, mean: Value, hidden: int
 ) -> Program:
-    size = (shape.embedding_width, shape.width)
-    y = layers.linear(builder, head, layers.mean(builder, x), size, shape.head_bits)
+    width = shape.width if side == "text" else shape.feature_width
+    x = layers.norm(builder, f"{side}_norm", mean, width)
+    x = layers.linear(builder, f"{side}_up", x, (hidden, width), shape.bits, activation=GELU)
+    y = layers.linear(builder, f"{side}_head", x, (shape.embedding_width, hidden), shape.head_bits)
     builder.output("embedding", builder.apply("reshape", [y], [shape.embedding_width]))
     return builder.finish()
 
@@ -84,7 +83,7 @@ def _finish_embedding(
 def _build_prepare_question(
     shape: LanguageShape, layers: LanguageLayers, builder: ProgramBuilder, first_state: int
 ) -> Program:
-    grid = layers.picture(builder, "grid", builder.input("features", "f32"), shape.grid_layers, shape.grid_ffn)
+    grid = layers.grid(builder, builder.input("features", "f32"))
     names = [*(f"question.{index}.cross_kv" for index in range(shape.question_layers)), "glimpse_kv"]
     for index, name in enumerate(names):
         keys_values = layers.linear(builder, name, grid, (2 * shape.width, shape.width), shape.bits)
@@ -98,8 +97,8 @@ def _build_answer_question(
     tokens, positions, segments = (builder.input(name, "i32") for name in ("tokens", "positions", "segments"))
     x = layers.shared_text(builder, tokens, positions, segments)
     for index in range(shape.question_layers):
-        x = layers.layer(builder, f"question.{index}", x, shape.ffn, shape.bits, memory=first_state + index)
-    pooled = layers.mean(builder, x)
+        x = layers.layer(builder, f"question.{index}", x, shape.question_ffn, shape.bits, memory=first_state + index)
+    pooled = layers.mean(builder, x, shape.width)
     hidden = layers.linear(builder, "question_pool", pooled, (shape.hidden, shape.width), shape.head_bits)
     seen = layers.look(builder, "glimpse_q", pooled, first_state + shape.question_layers)
     hidden = layers.linear(builder, "glimpse_out", seen, (shape.hidden, shape.width), shape.bits, residual=hidden)

@@ -29,12 +29,10 @@ class LanguageShape:
     heads: int
     ffn: int
     shared_layers: int
-    text_layers: int
     question_layers: int
-    picture_layers: int
-    picture_ffn: int
-    grid_layers: int
-    grid_ffn: int
+    question_ffn: int
+    text_hidden: int
+    picture_hidden: int
     max_length: int
     norm_eps: float
     feature_width: int

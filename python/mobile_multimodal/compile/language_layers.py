@@ -41,9 +41,10 @@ class LanguageLayers:
         bias = self._checkpoint.vector(f"{name}.bias", size[0])
         return linear(builder, f"{SECTION}.{name}", x, weight, bias=bias, residual=residual, activation=activation)
 
-    def norm(self, builder: ProgramBuilder, name: str, x: Value) -> Value:
+    def norm(self, builder: ProgramBuilder, name: str, x: Value, width: int | None = None) -> Value:
+        size = self._shape.width if width is None else width
         parts = [
-            builder.tensor(f"{SECTION}.{name}.{part}", self._checkpoint.vector(f"{name}.{part}", self._shape.width))
+            builder.tensor(f"{SECTION}.{name}.{part}", self._checkpoint.vector(f"{name}.{part}", size))
             for part in ("weight", "bias")
         ]
         return builder.apply("layer_norm", [x, *parts], [self._shape.norm_eps])
@@ -97,22 +98,18 @@ class LanguageLayers:
             x = self.layer(builder, f"shared.{index}", x, self._shape.ffn, self._shape.shared_bits)
         return x
 
-    def picture(self, builder: ProgramBuilder, prefix: str, features: Value, layers: int, ffn: int) -> Value:
-        """Features [length, feature_width] or [h, w, feature_width] -> rows [length, width]."""
+    def grid(self, builder: ProgramBuilder, features: Value) -> Value:
+        """Features [length, feature_width] or [h, w, feature_width] -> rows to look at [length, width]."""
         shape = self._shape
         rows = builder.apply("reshape", [features], [-1, shape.feature_width])
-        places = self._checkpoint.array(f"{prefix}.position", shape.feature_length, shape.width)
-        position = builder.tensor(f"{SECTION}.{prefix}.position", places)
+        places = self._checkpoint.array("grid_position", shape.feature_length, shape.width)
+        position = builder.tensor(f"{SECTION}.grid_position", places)
         size = (shape.width, shape.feature_width)
-        x = self.linear(builder, f"{prefix}.project", rows, size, shape.project_bits, residual=position)
-        x = self.norm(builder, f"{prefix}.norm", x)
-        for index in range(layers):
-            x = self.layer(builder, f"{prefix}.layers.{index}", x, ffn, shape.bits)
-        return x
+        x = self.linear(builder, "grid_project", rows, size, shape.project_bits, residual=position)
+        return self.norm(builder, "grid_norm", x)
 
-    def mean(self, builder: ProgramBuilder, x: Value) -> Value:
+    def mean(self, builder: ProgramBuilder, x: Value, width: int) -> Value:
         """The mean of the rows, [1, width]."""
-        width = self._shape.width
         pooled = builder.apply("global_average_pool", [builder.apply("reshape", [x], [-1, 1, width])])
         return builder.apply("reshape", [pooled], [1, width])
 

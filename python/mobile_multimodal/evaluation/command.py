@@ -7,7 +7,7 @@ import importlib
 from typing import Final
 
 from mobile_multimodal.errors import MissingExtraError
-from mobile_multimodal.evaluation import caption_command, retrieval_command, vqa_command
+from mobile_multimodal.evaluation import caption_command, ocr_command, retrieval_command, vqa_command
 from mobile_multimodal.evaluation.arguments import check_shared_arguments
 
 # Each module has add_arguments(parser), run(arguments) -> exit code, and METRICS: the module that needs the extra.
@@ -15,6 +15,7 @@ TASKS: Final = {
     "caption": (caption_command, "sentences: CIDEr-D, BLEU-4, ROUGE-L"),
     "vqa": (vqa_command, "answers to questions: accuracy by kind, calibration"),
     "retrieval": (retrieval_command, "search by sentence and by picture: recall at 1, 5 and 10"),
+    "ocr": (ocr_command, "text: character error rate, detection of lines"),
 }
 
 

@@ -33,7 +33,7 @@ def write_retrieval_report(
     """Writes the page: for half of the `pictures` the worst sentences by the first model, then some of the best."""
     found = models[0].evaluation
     ranks = found.ranks["text_to_image"]
-    worst = np.argsort(-ranks, kind="stable")[: pictures // 2]
+    worst = np.argsort(-ranks, kind="stable")[: min(pictures // 2, np.count_nonzero(ranks))]
     best = np.flatnonzero(ranks == 0)
     best = best[:: max(1, len(best) // max(1, pictures // 2))][: pictures // 2]
     parts = [

@@ -139,7 +139,7 @@ def ask_all(
 
 
 def _ask(model: QuestionAnswerer, picture: Path, question: Question) -> GivenAnswer:
-    if question.options:
+    if len(question.options) > 1:
         probabilities = model.choose(picture, question.question, list(question.options))
         best = max(probabilities, key=lambda option: probabilities[option])
         return GivenAnswer(question, best, float(probabilities[best]))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, TypeVar, overload
 
 import numpy as np
 from PIL import Image
@@ -23,6 +22,7 @@ from mobile_multimodal.errors import (
 from mobile_multimodal.images import ImageSource, Pixels, load_image
 from mobile_multimodal.model.hub import DEFAULT_MODEL, find_model
 from mobile_multimodal.model.identity import EmbeddingIdentity, embedding_identity
+from mobile_multimodal.model.inference_config import InferenceConfig
 from mobile_multimodal.settings import (
     MAX_DEADLINE_SECONDS,
     MAX_THREADS,
@@ -37,6 +37,7 @@ from mobile_multimodal.settings import (
     settings_from,
 )
 from mobile_multimodal.tasks.caption import Caption, CaptionStream, TokenCallback, caption_from_record
+from mobile_multimodal.tasks.deadline import Deadline
 from mobile_multimodal.tasks.language import (
     ANSWER_PROGRAMS,
     EMBED_IMAGE_PROGRAMS,
@@ -62,6 +63,8 @@ if TYPE_CHECKING:
 ResultCallback = Callable[[int, "Caption | MobileMultiModalError"], None]
 ProgressCallback = Callable[[int, int], "bool | None"]
 
+_Settings = TypeVar("_Settings")
+
 _MODEL_OPTIONS: Final = ("threads", "profile", "verify", "enable_caching")
 _PICTURES_AHEAD: Final = 2  # decoded while the core works on the one before; each may hold 256 MiB
 
@@ -69,7 +72,17 @@ _PICTURES_AHEAD: Final = 2  # decoded while the core works on the one before; ea
 class MobileMultiModalLLM:
     """A loaded model file. All methods may be called from any thread; calls take turns on the model's threads."""
 
-    def __init__(self, engine: Engine, session: Session, *, profile: Profile, isa: str, verified: bool = False) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        session: Session,
+        *,
+        profile: Profile,
+        isa: str,
+        verified: bool = False,
+        config: InferenceConfig | None = None,
+    ) -> None:
+        self._config = InferenceConfig() if config is None else config
         self._shared = SharedSession(engine, session)
         self._profile = profile
         self._verified = verified
@@ -77,6 +90,7 @@ class MobileMultiModalLLM:
         metadata = engine.metadata()
         self._model_side = engine.image_size
         self._embedding_identity = embedding_identity(metadata)
+        self._most_tokens = _most_tokens(self._config.max_sequence_length, metadata)
         self._identity: dict[str, Any] = {
             "model": str(metadata.get("general.name", "")),
             "path": engine.path,
@@ -108,6 +122,35 @@ class MobileMultiModalLLM:
         """
         for name in unknown:
             raise InvalidInputError(f"unknown setting {name!r}", did_you_mean(name, _MODEL_OPTIONS))
+        config = InferenceConfig(enable_caching=bool(enable_caching))
+        return cls._open(model, config, threads=threads, profile=profile, verify=verify)
+
+    @classmethod
+    def from_config(
+        cls, config: InferenceConfig, *, threads: int | None = None, profile: str = "balanced", verify: bool = False
+    ) -> Self:
+        """Maps the model file that a config names, checks that it is what the config asks for, and makes it ready.
+
+        The config's timeout and sequence length hold for every call that does not say otherwise.
+        Raises UnsupportedError (the file has another picture size, or other bits), ModelNotFoundError,
+        ModelFormatError, InvalidInputError.
+        """
+        if not isinstance(config, InferenceConfig):
+            raise InvalidInputError(
+                f"config has type {type(config).__name__}, expected an InferenceConfig", "use InferenceConfig.from_dict"
+            )
+        return cls._open(config.model_name, config, threads=threads, profile=profile, verify=verify)
+
+    @classmethod
+    def _open(
+        cls,
+        model: str | os.PathLike[str],
+        config: InferenceConfig,
+        *,
+        threads: int | None,
+        profile: str,
+        verify: bool,
+    ) -> Self:
         chosen = profile_named(profile)
         if threads is not None:
             check_integer("threads", threads, 0, MAX_THREADS)
@@ -121,12 +164,18 @@ class MobileMultiModalLLM:
         if (isa_error := native.isa_error()) is not None:
             raise UnsupportedError(isa_error, "unset MM_FORCE_ISA: the best instruction set is chosen by itself")
         engine = native.Engine(str(path))
+        config.check_file(engine)
         if verify:
             engine.verify()
         session = native.Session(
-            engine, threads=chosen.threads if threads is None else threads, enable_caching=bool(enable_caching)
+            engine, threads=chosen.threads if threads is None else threads, enable_caching=config.enable_caching
         )
-        return cls(engine, session, profile=chosen, isa=native.isa(), verified=verify)
+        return cls(engine, session, profile=chosen, isa=native.isa(), verified=verify, config=config)
+
+    @property
+    def config(self) -> InferenceConfig:
+        """What the model was loaded with, and the defaults of its calls."""
+        return self._config
 
     def generate_caption(self, image: ImageSource, **options: Unpack[GenerationOptions]) -> Caption:
         """One sentence about a picture.
@@ -136,9 +185,10 @@ class MobileMultiModalLLM:
                  see GenerationSettings
         Raises InvalidImageError, NotFoundError, InvalidInputError, DeadlineExceededError.
         """
-        settings = settings_from(GenerationSettings, options)
-        with self._counter.call() as tokens:
-            caption = self._generate(self._load(image), settings, None)
+        settings = self._settings_from(GenerationSettings, options)
+        with self._counter.call("caption") as tokens:
+            deadline = Deadline(settings.deadline_seconds)
+            caption = self._generate(self._load(image), settings, deadline, None)
             tokens.append(len(caption.tokens))
             return caption
 
@@ -148,7 +198,7 @@ class MobileMultiModalLLM:
         Iterate over it, or use it in a `with` block; leaving early cancels the rest. After the last piece its `caption`
         is the whole. Beam search cannot stream: its best sentence is known at the end only.
         """
-        settings = settings_from(GenerationSettings, {"num_beams": 1, **options})
+        settings = self._settings_from(GenerationSettings, {"num_beams": 1, **options})
         if settings.num_beams not in (None, 1):
             raise InvalidInputError(
                 f"setting num_beams is {settings.num_beams}, expected 1 for a stream",
@@ -158,8 +208,8 @@ class MobileMultiModalLLM:
         self._shared.require_captions()
 
         def write(on_token: TokenCallback) -> Caption:
-            with self._counter.call() as tokens:
-                caption = self._generate(pixels, settings, on_token)
+            with self._counter.call("caption") as tokens:
+                caption = self._generate(pixels, settings, Deadline(settings.deadline_seconds), on_token)
                 tokens.append(len(caption.tokens))
                 return caption
 
@@ -199,7 +249,7 @@ class MobileMultiModalLLM:
         on_result  called with the index and the caption or error of each picture when it is done
         The other options are those of generate_caption and hold for every picture.
         """
-        settings = settings_from(GenerationSettings, options)
+        settings = self._settings_from(GenerationSettings, options)
         if on_error not in ("raise", "return"):
             raise InvalidInputError(
                 f"setting on_error is {on_error!r}, expected 'raise' or 'return'", "pass one of them"
@@ -236,15 +286,15 @@ class MobileMultiModalLLM:
         Raises UnsupportedError (the model file cannot read text), InvalidImageError, NotFoundError, InvalidInputError,
         DeadlineExceededError, OperationCancelledError.
         """
-        settings = settings_from(OcrSettings, options)
-        with self._counter.call():
-            self._shared.require(
-                "read text", OCR_PROGRAMS
-            )  # a file that cannot read is refused before a picture is decoded
-            return self._read_text(load_image(image), settings, on_progress)
+        settings = self._settings_from(OcrSettings, options)
+        with self._counter.call("read_text"):
+            deadline = Deadline(settings.deadline_seconds)
+            # A file that cannot read is refused before a picture is decoded.
+            self._shared.require("read text", OCR_PROGRAMS)
+            return self._read_text(load_image(image), settings, deadline, on_progress)
 
     def answer_question(
-        self, image: ImageSource, question: str, *, top_k: int = 5, deadline_seconds: float = 0.0
+        self, image: ImageSource, question: str, *, top_k: int = 5, deadline_seconds: float | None = None
     ) -> Answer:
         """The likeliest answer to a question about a picture, from the model's own list of answers.
 
@@ -255,16 +305,16 @@ class MobileMultiModalLLM:
         """
         check_text("question", question)
         check_integer("top_k", top_k, 1, MAX_ANSWERS)
-        check_number("deadline_seconds", deadline_seconds, 0.0, MAX_DEADLINE_SECONDS)
-        with self._counter.call():
+        deadline = self._deadline(deadline_seconds)
+        with self._counter.call("answer_question"):
             self._shared.require("answer questions", ANSWER_PROGRAMS)
             pixels = self._load(image)
-            with self._shared.turn(deadline_seconds) as (session, left):
+            with self._shared.turn(deadline) as (session, left):
                 record = session.answer_question(pixels, question, top_k=top_k, deadline_seconds=left)
             return answer_from_record(record)
 
     def choose(
-        self, image: ImageSource, question: str, options: Sequence[str], *, deadline_seconds: float = 0.0
+        self, image: ImageSource, question: str, options: Sequence[str], *, deadline_seconds: float | None = None
     ) -> dict[str, float]:
         """The probability of each of 2 to 64 options as the answer to a question; they sum to 1, in the given order.
 
@@ -272,28 +322,28 @@ class MobileMultiModalLLM:
         """
         check_text("question", question)
         texts = check_options(options)
-        check_number("deadline_seconds", deadline_seconds, 0.0, MAX_DEADLINE_SECONDS)
-        with self._counter.call():
+        deadline = self._deadline(deadline_seconds)
+        with self._counter.call("choose"):
             self._shared.require("answer questions", ANSWER_PROGRAMS)
             pixels = self._load(image)
-            with self._shared.turn(deadline_seconds) as (session, left):
+            with self._shared.turn(deadline) as (session, left):
                 record = session.choose(pixels, question, texts, deadline_seconds=left)
             return dict(zip(texts, record["probabilities"], strict=True))
 
-    def embed_image(self, image: ImageSource, *, deadline_seconds: float = 0.0) -> Vector:
+    def embed_image(self, image: ImageSource, *, deadline_seconds: float | None = None) -> Vector:
         """A picture's place in the space of pictures and texts: a unit vector, float32 [d].
 
         Raises UnsupportedError (the model file cannot embed), InvalidImageError, NotFoundError, InvalidInputError,
         DeadlineExceededError.
         """
-        check_number("deadline_seconds", deadline_seconds, 0.0, MAX_DEADLINE_SECONDS)
-        with self._counter.call():
+        deadline = self._deadline(deadline_seconds)
+        with self._counter.call("embed_image"):
             self._shared.require("embed pictures", EMBED_IMAGE_PROGRAMS)
             pixels = self._load(image)
-            with self._shared.turn(deadline_seconds) as (session, left):
+            with self._shared.turn(deadline) as (session, left):
                 return session.embed_image(pixels, deadline_seconds=left)
 
-    def embed_text(self, text: str | Sequence[str], *, deadline_seconds: float = 0.0) -> Vector:
+    def embed_text(self, text: str | Sequence[str], *, deadline_seconds: float | None = None) -> Vector:
         """A text's place in the space of pictures and texts: a unit vector, float32 [d]; of several texts [n, d].
 
         Raises UnsupportedError (the model file cannot embed), InvalidInputError, DeadlineExceededError.
@@ -304,28 +354,25 @@ class MobileMultiModalLLM:
             texts = [check_text(f"text {index}", entry) for index, entry in enumerate(text)]
         else:
             raise InvalidInputError(f"text is {text!r:.100}, expected a string or a list of some", "pass a string")
-        check_number("deadline_seconds", deadline_seconds, 0.0, MAX_DEADLINE_SECONDS)
-        with self._counter.call():
+        deadline = self._deadline(deadline_seconds)
+        with self._counter.call("embed_text"):
             self._shared.require("embed texts", EMBED_TEXT_PROGRAMS)
-            with self._shared.turn(deadline_seconds) as (session, left):
-                end = time.monotonic() + left
-                vectors = []
-                for entry in texts:
-                    vectors.append(session.embed_text(entry, deadline_seconds=left))
-                    left = max(end - time.monotonic(), 1e-9) if deadline_seconds > 0 else 0.0
+            with self._shared.turn(deadline) as (session, left):
+                vectors = [session.embed_text(texts[0], deadline_seconds=left)]
+                vectors += [session.embed_text(entry, deadline_seconds=deadline.left()) for entry in texts[1:]]
         return vectors[0] if isinstance(text, str) else np.stack(vectors)
 
-    def similarity(self, image: ImageSource | Vector, text: str | Vector, *, deadline_seconds: float = 0.0) -> float:
+    def similarity(
+        self, image: ImageSource | Vector, text: str | Vector, *, deadline_seconds: float | None = None
+    ) -> float:
         """How well a text describes a picture: the cosine of their vectors, -1 to 1.
 
         Either may be a vector that embed_image or embed_text gave (a one-dimensional array of floats), so that two
         pictures or two texts can be compared too. A string in the first place is a path, in the second a text.
         """
-        start = time.monotonic()
-        first = image if is_vector(image) else self.embed_image(image, deadline_seconds=deadline_seconds)
-        if deadline_seconds > 0:
-            deadline_seconds = max(deadline_seconds - (time.monotonic() - start), 1e-9)
-        second = text if is_vector(text) else self.embed_text(text, deadline_seconds=deadline_seconds)  # type: ignore[arg-type]
+        deadline = self._deadline(deadline_seconds)
+        first = image if is_vector(image) else self.embed_image(image, deadline_seconds=deadline.left())
+        second = text if is_vector(text) else self.embed_text(text, deadline_seconds=deadline.left())  # type: ignore[arg-type]
         return cosine(first, second)  # type: ignore[arg-type]
 
     @property
@@ -393,8 +440,9 @@ class MobileMultiModalLLM:
         self, pixels: Future[Pixels], settings: GenerationSettings
     ) -> Caption | MobileMultiModalError:
         try:
-            with self._counter.call() as tokens:
-                caption = self._generate(pixels.result(), settings, None)
+            with self._counter.call("caption") as tokens:
+                deadline = Deadline(settings.deadline_seconds)
+                caption = self._generate(pixels.result(), settings, deadline, None)
                 tokens.append(len(caption.tokens))
                 return caption
         except MobileMultiModalError as error:
@@ -403,8 +451,23 @@ class MobileMultiModalLLM:
     def _load(self, image: ImageSource) -> Pixels:
         return load_image(image, model_side=self._model_side)
 
-    def _read_text(self, pixels: Pixels, settings: OcrSettings, on_progress: ProgressCallback | None) -> OcrResult:
-        with self._shared.turn(settings.deadline_seconds) as (session, left):
+    def _settings_from(self, settings_type: type[_Settings], options: Mapping[str, Any]) -> _Settings:
+        """The settings of a call; what it leaves out is what the config says."""
+        defaults: dict[str, Any] = {"deadline_seconds": self._config.timeout_seconds}
+        if settings_type is GenerationSettings:
+            defaults["max_new_tokens"] = self._most_tokens
+        return settings_from(settings_type, {**defaults, **options})
+
+    def _deadline(self, seconds: float | None) -> Deadline:
+        if seconds is None:
+            return Deadline(self._config.timeout_seconds)
+        check_number("deadline_seconds", seconds, 0.0, MAX_DEADLINE_SECONDS)
+        return Deadline(seconds)
+
+    def _read_text(
+        self, pixels: Pixels, settings: OcrSettings, deadline: Deadline, on_progress: ProgressCallback | None
+    ) -> OcrResult:
+        with self._shared.turn(deadline) as (session, left):
             record = session.read_text(
                 pixels,
                 **(asdict(settings) | {"deadline_seconds": left}),
@@ -412,11 +475,13 @@ class MobileMultiModalLLM:
             )
         return ocr_result_from_record(record)
 
-    def _generate(self, pixels: Pixels, settings: GenerationSettings, on_token: TokenCallback | None) -> Caption:
+    def _generate(
+        self, pixels: Pixels, settings: GenerationSettings, deadline: Deadline, on_token: TokenCallback | None
+    ) -> Caption:
         num_beams = settings.num_beams
         if num_beams is None:
             num_beams = 1 if settings.needs_one_beam else self._profile.num_beams
-        with self._shared.turn(settings.deadline_seconds) as (_, left):
+        with self._shared.turn(deadline) as (_, left):
             record = self._shared.require_captions().caption(
                 pixels,
                 num_beams=num_beams,
@@ -430,6 +495,14 @@ class MobileMultiModalLLM:
                 on_token=on_token,
             )
         return caption_from_record(record)
+
+
+def _most_tokens(asked: int | None, metadata: Mapping[str, Any]) -> int | None:
+    """What a config asks for, or the length of the file's key-value caches where that is less."""
+    if asked is None:
+        return None
+    kinds, rows = metadata.get("mm.state.kinds", ()), metadata.get("mm.state.rows", ())
+    return min([asked, *(int(count) for kind, count in zip(kinds, rows, strict=True) if kind == "cache")])
 
 
 _END: Final = object()

@@ -14,14 +14,26 @@ LATENCY_WINDOW: Final = 1024  # calls; quantiles follow a change of load within 
 
 
 @dataclass(frozen=True, kw_only=True)
+class TaskMetrics:
+    """What one task has done; latencies are of its last 1,024 successful calls, 0 before the first."""
+
+    calls: int
+    failures: dict[str, int]
+    latency_milliseconds_mean: float
+    latency_milliseconds_p50: float
+    latency_milliseconds_p95: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class PerformanceMetrics:
-    """What a model has done since it was loaded; latencies are of the last 1,024 successful calls.
+    """What a model has done since it was loaded; latencies are of the last 1,024 successful calls of all tasks.
 
     calls                        finished calls, failures among them
     failures                     calls that raised, by the name of the error
     latency_milliseconds_p50     waiting for other callers is part of it; 0 before the first call
     tokens                       written tokens
-    tokens_per_second            tokens / seconds spent inside successful calls
+    tokens_per_second            tokens / seconds spent inside successful calls that wrote some
+    tasks                        the same by task, such as "caption" or "read_text": those that were called
     """
 
     calls: int
@@ -33,10 +45,38 @@ class PerformanceMetrics:
     tokens_per_second: float
     calls_under_way: int
     uptime_seconds: float
+    tasks: dict[str, TaskMetrics]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and strings, ready for JSON."""
         return asdict(self)
+
+
+class _Tally:
+    """Totals of one task, or of all."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.failures: Counter[str] = Counter()
+        self.latencies: deque[float] = deque(maxlen=LATENCY_WINDOW)
+
+    def count(self, milliseconds: float, failure: str | None) -> None:
+        self.calls += 1
+        if failure is None:
+            self.latencies.append(milliseconds)
+        else:
+            self.failures[failure] += 1
+
+    def metrics(self) -> dict[str, Any]:
+        """The fields that TaskMetrics and PerformanceMetrics share."""
+        ascending = sorted(self.latencies)
+        return {
+            "calls": self.calls,
+            "failures": dict(self.failures),
+            "latency_milliseconds_mean": sum(ascending) / len(ascending) if ascending else 0.0,
+            "latency_milliseconds_p50": quantile(ascending, 0.5),
+            "latency_milliseconds_p95": quantile(ascending, 0.95),
+        }
 
 
 class PerformanceCounter:
@@ -45,16 +85,15 @@ class PerformanceCounter:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._started = time.monotonic()
-        self._calls = 0
         self._under_way = 0
         self._tokens = 0
-        self._seconds = 0.0
-        self._failures: Counter[str] = Counter()
-        self._latencies: deque[float] = deque(maxlen=LATENCY_WINDOW)
+        self._writing_seconds = 0.0
+        self._all = _Tally()
+        self._tasks: dict[str, _Tally] = {}
 
     @contextmanager
-    def call(self) -> Iterator[list[int]]:
-        """Times one call; the caller appends the number of written tokens to the list it gets."""
+    def call(self, task: str) -> Iterator[list[int]]:
+        """Times one call of a task; the caller appends the number of written tokens to the list it gets."""
         tokens: list[int] = []
         with self._lock:
             self._under_way += 1
@@ -69,28 +108,22 @@ class PerformanceCounter:
             seconds = time.perf_counter() - start
             with self._lock:
                 self._under_way -= 1
-                self._calls += 1
-                if failure is None:
-                    self._latencies.append(seconds * 1000)
-                    self._seconds += seconds
+                for tally in (self._all, self._tasks.setdefault(task, _Tally())):
+                    tally.count(seconds * 1000, failure)
+                if failure is None and tokens:
+                    self._writing_seconds += seconds
                     self._tokens += sum(tokens)
-                else:
-                    self._failures[failure] += 1
 
     def metrics(self) -> PerformanceMetrics:
         """The totals of this moment."""
         with self._lock:
-            latencies = sorted(self._latencies)
             return PerformanceMetrics(
-                calls=self._calls,
-                failures=dict(self._failures),
-                latency_milliseconds_mean=sum(latencies) / len(latencies) if latencies else 0.0,
-                latency_milliseconds_p50=quantile(latencies, 0.5),
-                latency_milliseconds_p95=quantile(latencies, 0.95),
+                **self._all.metrics(),
                 tokens=self._tokens,
-                tokens_per_second=self._tokens / self._seconds if self._seconds > 0 else 0.0,
+                tokens_per_second=self._tokens / self._writing_seconds if self._writing_seconds > 0 else 0.0,
                 calls_under_way=self._under_way,
                 uptime_seconds=time.monotonic() - self._started,
+                tasks={name: TaskMetrics(**tally.metrics()) for name, tally in self._tasks.items()},
             )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mobile_multimodal.errors import DeadlineExceededError, InvalidInputError, UnsupportedError
 from mobile_multimodal.model.hub import DEFAULT_MODEL
+from mobile_multimodal.tasks.deadline import Deadline
 
 if TYPE_CHECKING:
     from mobile_multimodal.native import Engine, Session
@@ -77,16 +77,15 @@ class SharedSession:
         return session
 
     @contextmanager
-    def turn(self, deadline: float) -> Iterator[tuple[Session, float]]:
+    def turn(self, deadline: Deadline) -> Iterator[tuple[Session, float]]:
         """Waits for the session; yields it and what is left of the deadline, in seconds (0: there is none)."""
-        start = time.monotonic()
-        if not self._lock.acquire(timeout=deadline if deadline > 0 else -1):
+        if not self._lock.acquire(timeout=deadline.left() or -1):
             raise DeadlineExceededError(
-                f"other calls held the model for all of the deadline of {deadline:g} seconds",
+                f"other calls held the model for all of the deadline of {deadline.seconds:g} seconds",
                 "allow more time, or load the model more than once",
             )
         try:
-            yield self._live(), max(deadline - (time.monotonic() - start), 1e-9) if deadline > 0 else 0.0
+            yield self._live(), deadline.left()
         finally:
             self._lock.release()
 

