@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,6 +58,10 @@ def _model(config: CaptionConfig = TINY, seed: int = 0) -> CaptionModel:
 
 def _features(pictures: int, seed: int = 0) -> torch.Tensor:
     return torch.rand(pictures, 49, 1280, generator=torch.Generator().manual_seed(seed)) * 3
+
+
+def _save(tokenizer_text: str, path: Path, model: CaptionModel, meta: dict[str, Any]) -> None:
+    save_checkpoint(path, model, tokenizer_text, meta)
 
 
 @pytest.mark.parametrize(
@@ -238,11 +244,12 @@ def test_teacher_student_and_self_critical_training_run(
     training_set: tuple[CaptionSet, DevEvaluation, str], tmp_path: Path
 ) -> None:
     data, evaluation, tokenizer_text = training_set
+    save = partial(_save, tokenizer_text)
     assert data.cache.views == [0, 1]
-    settings = TrainSettings(rounds=2, learning_rate=5e-3, pictures_per_step=6, steps_per_round=20, warmup_steps=5)
+    settings = TrainSettings(rounds=2, learning_rate=5e-3, batch_size=6, steps_per_round=20, warmup_steps=5)
     teacher = _model(twin_config(TINY))
     scores = Trainer(
-        teacher, data, SupervisedObjective(0.1), settings, evaluation, tmp_path / "teacher", tokenizer_text
+        teacher, data, SupervisedObjective(0.1), settings, evaluation, tmp_path / "teacher", save, headline="cider_d"
     ).run()
     assert scores is not None
     lines = (tmp_path / "teacher" / "metrics.jsonl").read_text().splitlines()
@@ -260,7 +267,7 @@ def test_teacher_student_and_self_critical_training_run(
         "imitate": ImitationObjective(teacher, samples=2, max_tokens=8),
         "critical": SelfCriticalObjective(CiderReward(data.texts), tokenizer, samples=2, max_tokens=8),
     }.items():
-        Trainer(student, data, objective, short, evaluation, tmp_path / name, tokenizer_text).run()
+        Trainer(student, data, objective, short, evaluation, tmp_path / name, save, headline="cider_d").run()
         assert load_checkpoint(tmp_path / name / "model.pt").meta["round"] == 1
 
 
@@ -269,14 +276,15 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(
     training_set: tuple[CaptionSet, DevEvaluation, str], tmp_path: Path, average: bool
 ) -> None:
     data, evaluation, tokenizer_text = training_set
-    settings = TrainSettings(rounds=2, learning_rate=1e-3, pictures_per_step=3, warmup_steps=0, average_rounds=average)
+    save = partial(_save, tokenizer_text)
+    settings = TrainSettings(rounds=2, learning_rate=1e-3, batch_size=3, warmup_steps=0, average_rounds=average)
 
     def trainer(folder: str, evaluate: object = evaluation) -> Trainer:
         model = CaptionModel(TINY, dropout=0.1)
         torch.manual_seed(1)
         for parameter in model.parameters():
             torch.nn.init.normal_(parameter, std=0.05)
-        return Trainer(model, data, SupervisedObjective(0.1), settings, evaluate, tmp_path / folder, tokenizer_text)  # type: ignore[arg-type]
+        return Trainer(model, data, SupervisedObjective(0.1), settings, evaluate, tmp_path / folder, save, "cider_d")  # type: ignore[arg-type]
 
     trainer("whole").run()
 
@@ -302,7 +310,8 @@ def test_averaged_rounds_save_the_mean_of_their_weights(
     training_set: tuple[CaptionSet, DevEvaluation, str], tmp_path: Path
 ) -> None:
     data, evaluation, tokenizer_text = training_set
-    settings = TrainSettings(rounds=2, learning_rate=1e-3, pictures_per_step=3, warmup_steps=0)
+    save = partial(_save, tokenizer_text)
+    settings = TrainSettings(rounds=2, learning_rate=1e-3, batch_size=3, warmup_steps=0)
     seen: list[dict[str, torch.Tensor]] = []
 
     def evaluate(model: CaptionModel) -> object:
@@ -315,7 +324,7 @@ def test_averaged_rounds_save_the_mean_of_their_weights(
         seen.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
         folder = tmp_path / str(average)
         chosen = replace(settings, average_rounds=average)
-        Trainer(model, data, SupervisedObjective(0.1), chosen, evaluate, folder, tokenizer_text).run()  # type: ignore[arg-type]
+        Trainer(model, data, SupervisedObjective(0.1), chosen, evaluate, folder, save, "cider_d").run()  # type: ignore[arg-type]
         means[average] = load_checkpoint(folder / "model.pt").state_dict
     start, first, second = seen[:3]
     for name, value in means[True].items():

@@ -185,3 +185,8 @@ def write_sentences(folders: Iterable[Path], out: Path) -> dict[str, list[Senten
         (out / f"sentences_{split}.jsonl").write_text("".join(lines), encoding="utf-8")
         written[split] = made
     return written
+
+
+def read_sentences(path: Path) -> list[Sentence]:
+    """Reads a file of write_sentences."""
+    return [Sentence(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines() if line]

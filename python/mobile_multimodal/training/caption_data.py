@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 from mobile_multimodal.training.caption_model import TokenBatch
 from mobile_multimodal.training.caption_text import BOS, EOS, PAD, mirrored, normal_form
 from mobile_multimodal.training.features import FeatureCache, is_mirrored
+from mobile_multimodal.training.trainer import BatchSource
 
 CAPTIONS_PER_PICTURE = 5
 # The longest 0.2 % of the Flickr8k captions are cut here; padding for them would double the attention.
@@ -43,14 +44,8 @@ def make_batch(features: Tensor, captions: Sequence[Sequence[int]], pictures: Te
     return CaptionBatch(features, batch, following.flatten()[batch.index], pictures)
 
 
-class PictureBatches(Protocol):
-    """What a training run passes over."""
-
-    def __len__(self) -> int:
-        """Pictures of one pass."""
-
-    def batches(self, size: int, random: np.random.Generator) -> Iterator[CaptionBatch]:
-        """One pass in random order, `size` pictures a batch."""
+# Passes over pictures.
+PictureBatches: TypeAlias = BatchSource[CaptionBatch]
 
 
 class UnlabelledSet:

@@ -60,7 +60,7 @@ class CaptionRecipe:
         return TrainSettings(
             rounds=rounds,
             learning_rate=rate,
-            pictures_per_step=pictures,
+            batch_size=pictures,
             steps_per_round=max(1, round(steps * self.effort)),
             warmup_steps=round(warmup * self.effort),
             weight_decay=decay,

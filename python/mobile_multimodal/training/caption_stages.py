@@ -5,29 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer
 
 from mobile_multimodal.errors import InvalidInputError
 from mobile_multimodal.evaluation.caption_references import read_captions
 from mobile_multimodal.images import FILE_SUFFIXES
-from mobile_multimodal.training.caption_data import CaptionSet, PictureBatches, TakingTurns, UnlabelledSet
+from mobile_multimodal.training.caption_data import CaptionBatch, CaptionSet, PictureBatches, TakingTurns, UnlabelledSet
 from mobile_multimodal.training.caption_model import CaptionModel, initialise
 from mobile_multimodal.training.caption_recipe import CaptionRecipe
 from mobile_multimodal.training.caption_text import normal_form, train_tokenizer
-from mobile_multimodal.training.checkpoint import Checkpoint, load_checkpoint
+from mobile_multimodal.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from mobile_multimodal.training.dev_evaluation import DevEvaluation
 from mobile_multimodal.training.features import Encode, FeatureCache, build_cache
 from mobile_multimodal.training.objectives import (
     ImitationObjective,
-    Objective,
     SelfCriticalObjective,
     SupervisedObjective,
 )
 from mobile_multimodal.training.rewards import CiderReward
 from mobile_multimodal.training.stage_names import STAGES
 from mobile_multimodal.training.student import student_from_teacher
-from mobile_multimodal.training.trainer import Trainer, TrainSettings
+from mobile_multimodal.training.trainer import Objective, Trainer, TrainSettings
 
 # Captions of pictures in no split serve training.
 TRAIN_SPLITS = ("train", "extra")
@@ -140,7 +140,7 @@ class CaptionStages:
     def _train(
         self,
         model: CaptionModel,
-        objective: Objective,
+        objective: Objective[CaptionModel, CaptionBatch],
         settings: TrainSettings,
         name: str,
         data: PictureBatches | None = None,
@@ -152,5 +152,9 @@ class CaptionStages:
             settings,
             self._evaluation,
             self._out / name,
-            self._loaded_tokenizer.to_str(),
+            self._save,
+            headline="cider_d",
         ).run()
+
+    def _save(self, path: Path, model: CaptionModel, meta: dict[str, Any]) -> None:
+        save_checkpoint(path, model, self._loaded_tokenizer.to_str(), meta)

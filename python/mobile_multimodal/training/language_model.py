@@ -230,13 +230,17 @@ class SharedText(nn.Module):
 
     def forward(self, tokens: Tensor, positions: Tensor, segments: Tensor, rows: Rows) -> Tensor:
         """Flat tokens, positions and segments [real] -> states [padded, width]."""
+        return self.layer_states(tokens, positions, segments, rows)[-1]
+
+    def layer_states(self, tokens: Tensor, positions: Tensor, segments: Tensor, rows: Rows) -> list[Tensor]:
+        """The states [padded, width] before the first layer and after each."""
         table = self.embedding
         words = table.lookup(tokens) if isinstance(table, QuantizedEmbedding) else table(tokens)
         x = self.embedding_norm(words + self.position(positions) + self.segment(segments))
-        x = rows.fill_up(x)
+        states = [rows.fill_up(x)]
         for layer in self.shared:
-            x = layer(x, rows)
-        return x
+            states.append(layer(states[-1], rows))
+        return states
 
 
 class RetrievalModel(nn.Module):

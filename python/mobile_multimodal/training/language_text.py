@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -10,10 +11,34 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from mobile_multimodal.errors import InvalidInputError
 from mobile_multimodal.training.language_model import Rows, SharedText
 
 CLS, SEP = "[CLS]", "[SEP]"
+# A text, or a question with an option behind it, in the forms of `question_form` and `statement_form`.
 Text = str | tuple[str, str]
+_SPACES = " \t\n\v\f\r"
+
+
+def has_words(text: str) -> bool:
+    """Whether a text has more than spaces and the marks that its form loses."""
+    return bool(text.strip(_SPACES + ".?!"))
+
+
+def statement_form(text: str) -> str:
+    """An option or a text to embed as the core splits it: no spaces around it, no full stops at its end."""
+    form = text.lstrip(_SPACES).rstrip(_SPACES + ".")
+    if not form:
+        raise InvalidInputError(f"the text {text!r} is empty", hint="write at least one word")
+    return form
+
+
+def question_form(text: str) -> str:
+    """A question as the core splits it: no spaces around it, and one ? in place of what marks stand at its end."""
+    form = text.lstrip(_SPACES).rstrip(_SPACES + ".?!")
+    if not form:
+        raise InvalidInputError(f"the question {text!r} is empty", hint="write at least one word")
+    return form + "?"
 
 
 class WordPieces:
@@ -47,6 +72,25 @@ class WordPieces:
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
 
+@dataclass(frozen=True)
+class TextBatch:
+    """Texts as flat tokens, positions and segments [real], and where they stand."""
+
+    tokens: Tensor
+    positions: Tensor
+    segments: Tensor
+    rows: Rows
+
+    @staticmethod
+    def of(tokens: Sequence[Sequence[int]], segments: Sequence[Sequence[int]]) -> TextBatch:
+        return TextBatch(
+            torch.tensor([token for entry in tokens for token in entry]),
+            torch.tensor([place for entry in tokens for place in range(len(entry))]),
+            torch.tensor([kind for entry in segments for kind in entry]),
+            Rows.of(torch.tensor([len(entry) for entry in tokens])),
+        )
+
+
 class TextStates:
     """States of the shared layers for many texts, float16 in memory; each text is computed once."""
 
@@ -61,7 +105,7 @@ class TextStates:
         fresh = [text for text in dict.fromkeys(texts) if text not in self._places]
         encoded = [(text, *self._pieces.encode(text)) for text in fresh]
         encoded.sort(key=lambda entry: len(entry[1]))
-        for start in tqdm(range(0, len(encoded), batch), desc="text states", mininterval=5):
+        for start in tqdm(range(0, len(encoded), batch), desc="text states", mininterval=5, disable=not encoded):
             chosen = encoded[start : start + batch]
             states, rows = self._compute([tokens for _, tokens, _ in chosen], [segments for _, _, segments in chosen])
             flat = states[: rows.real].numpy().astype(np.float16)
@@ -73,11 +117,8 @@ class TextStates:
 
     @torch.no_grad()
     def _compute(self, tokens: list[list[int]], segments: list[list[int]]) -> tuple[Tensor, Rows]:
-        rows = Rows.of(torch.tensor([len(entry) for entry in tokens]))
-        flat = torch.tensor([token for entry in tokens for token in entry])
-        positions = torch.tensor([place for entry in tokens for place in range(len(entry))])
-        kinds = torch.tensor([kind for entry in segments for kind in entry])
-        return self._model(flat, positions, kinds, rows).float(), rows
+        batch = TextBatch.of(tokens, segments)
+        return self._model(batch.tokens, batch.positions, batch.segments, batch.rows).float(), batch.rows
 
     def read(self, texts: Sequence[Text]) -> tuple[Tensor, Rows]:
         """States [padded, width] of texts that were added, and where they stand."""
@@ -85,3 +126,8 @@ class TextStates:
         rows = Rows.of(torch.tensor([len(states) for states in chosen]))
         flat = torch.from_numpy(np.concatenate(chosen)).float()
         return rows.fill_up(flat), rows
+
+    def means(self, texts: Sequence[Text]) -> Tensor:
+        """The mean of each text's states, [texts, width]."""
+        rows = [self._states[self._places[text]].mean(axis=0, dtype=np.float32) for text in texts]
+        return torch.from_numpy(np.stack(rows))

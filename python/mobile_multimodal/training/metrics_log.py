@@ -9,10 +9,20 @@ from typing import Any
 Record = dict[str, Any]
 
 
-class MetricsLog:
-    """`metrics.jsonl` in a folder, with `metrics.png` beside it; lines after a resumed round are dropped."""
+def figure_of(record: Record, name: str) -> float:
+    """The figure under a name, the middle of it where it is an interval."""
+    found = record[name]
+    return float(found["value"] if isinstance(found, dict) else found)
 
-    def __init__(self, folder: Path, rounds_kept: int = 0) -> None:
+
+class MetricsLog:
+    """`metrics.jsonl` in a folder, with `metrics.png` beside it; lines after a resumed round are dropped.
+
+    headline: the figure that is drawn beside the loss, a number or an interval of low, value and high.
+    """
+
+    def __init__(self, folder: Path, headline: str, rounds_kept: int = 0) -> None:
+        self._headline = headline
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / "metrics.jsonl"
         self._plot = folder / "metrics.png"
@@ -39,8 +49,11 @@ class MetricsLog:
         left, right = figure.subplots(1, 2)
         left.plot(rounds, [record["loss"] for record in self.records], marker="o")
         left.set(xlabel="round", ylabel="training loss")
-        low, value, high = ([record["cider_d"][name] for record in self.records] for name in ("low", "value", "high"))
-        right.fill_between(rounds, low, high, alpha=0.2)
-        right.plot(rounds, value, marker="o")
-        right.set(xlabel="round", ylabel="CIDEr-D on dev (95 % interval)")
+        label = f"{self._headline} on dev"
+        if isinstance(self.records[-1][self._headline], dict):
+            intervals = [record[self._headline] for record in self.records]
+            right.fill_between(rounds, [i["low"] for i in intervals], [i["high"] for i in intervals], alpha=0.2)
+            label += " (95 % interval)"
+        right.plot(rounds, [figure_of(record, self._headline) for record in self.records], marker="o")
+        right.set(xlabel="round", ylabel=label)
         figure.savefig(self._plot, dpi=120)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import torch
 from tokenizers import Tokenizer
@@ -15,11 +14,6 @@ from mobile_multimodal.training.caption_text import EOS, PAD, decode
 from mobile_multimodal.training.decoding import sample
 from mobile_multimodal.training.losses import distillation_loss, policy_gradient_loss
 from mobile_multimodal.training.rewards import CiderReward
-
-
-class Objective(Protocol):
-    def loss(self, model: CaptionModel, batch: CaptionBatch) -> tuple[Tensor, float]:
-        """The loss to differentiate, and the figure to log for it."""
 
 
 class SupervisedObjective:

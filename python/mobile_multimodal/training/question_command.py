@@ -50,7 +50,7 @@ def run_questions(arguments: argparse.Namespace) -> int:
     if captions is not None:
         _report(captions.name, write_caption_questions(captions, out / captions.name))
     if arguments.shapes:
-        _report("easy_vqa", write_shape_questions(_shapes_folder(), out / "easy_vqa"))
+        _report("easy_vqa", write_shape_questions(shapes_folder(), out / "easy_vqa"))
     if arguments.stamps is not None:
         photos = [] if captions is None else _train_pictures(captions)
         _report("stamps", write_scenes(out / "stamps", photos, arguments.stamps, arguments.pictures))
@@ -76,7 +76,7 @@ def _check(arguments: argparse.Namespace) -> None:
             raise NotFoundError(f"the folder {folder} is not there", hint="pass the folder of a data set")
 
 
-def _shapes_folder() -> Path:
+def shapes_folder() -> Path:
     try:
         import easy_vqa
     except ImportError as error:

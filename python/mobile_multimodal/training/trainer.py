@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -15,78 +15,137 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from mobile_multimodal.errors import InvalidInputError
-from mobile_multimodal.evaluation.caption_metrics import CaptionScores
 from mobile_multimodal.quantization.linear import QuantizedLinear
-from mobile_multimodal.training.caption_data import CaptionBatch, PictureBatches
-from mobile_multimodal.training.caption_model import CaptionModel
-from mobile_multimodal.training.checkpoint import save_checkpoint, write_atomically
-from mobile_multimodal.training.metrics_log import MetricsLog
-from mobile_multimodal.training.objectives import Objective
+from mobile_multimodal.training.checkpoint import write_atomically
+from mobile_multimodal.training.dropout import ByteDropout
+from mobile_multimodal.training.metrics_log import MetricsLog, figure_of
 
-Evaluate = Callable[[CaptionModel], CaptionScores]
+ModelT = TypeVar("ModelT", bound=nn.Module)
+Model_contra = TypeVar("Model_contra", bound=nn.Module, contravariant=True)
+BatchT = TypeVar("BatchT")
+Batch_co = TypeVar("Batch_co", covariant=True)
+Batch_contra = TypeVar("Batch_contra", contravariant=True)
+
+
+class BatchSource(Protocol[Batch_co]):
+    """What a training run passes over."""
+
+    def __len__(self) -> int:
+        """Entries of one pass."""
+
+    def batches(self, size: int, random: np.random.Generator) -> Iterator[Batch_co]:
+        """One pass in random order, `size` entries a batch; at least one batch."""
+
+
+class Objective(Protocol[Model_contra, Batch_contra]):
+    """What a step minimises."""
+
+    def loss(self, model: Model_contra, batch: Batch_contra) -> tuple[Tensor, float]:
+        """The loss to differentiate, and the figure to log for it."""
+
+
+class Scores(Protocol):
+    """Figures of a model on dev."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """By name, for JSON."""
+
+
+# Writes a model with what is known of it to a file.
+Save = Callable[[Path, ModelT, dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """One stage. A round is `steps_per_round` steps, or one pass over the pictures when that is 0."""
+    """One stage. A round is `steps_per_round` steps, or one pass over the data when that is 0."""
 
     rounds: int
     learning_rate: float
-    pictures_per_step: int = 32
+    batch_size: int = 32
     steps_per_round: int = 0
     warmup_steps: int = 200
     final_rate: float = 0.03
     weight_decay: float = 0.05
     # Adam moves a scale by about the learning rate, whatever its size: scales (~0.03) need smaller steps.
     scale_rate: float = 0.1
+    # Share of the learning rate for weights that come from a trained model, beside fresh ones.
+    pretrained_rate: float = 1.0
     clip_norm: float = 1.0
     # Score and save the mean of the weights before the first round and after each (Izmailov et al., arXiv 1803.05407):
     # self-critical steps are noisy, and their mean is better on new pictures than any of them.
     average_rounds: bool = False
+    # Save the round with the best figure on dev instead of the last one; higher is better.
+    keep_best: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.rounds < 1 or self.learning_rate <= 0 or self.pictures_per_step < 1:
+        if self.rounds < 1 or self.learning_rate <= 0 or self.batch_size < 1:
             raise InvalidInputError(f"{self} cannot train", hint="rounds, learning rate and batch must be positive")
 
 
-def parameter_groups(model: CaptionModel, settings: TrainSettings) -> list[dict[str, Any]]:
-    """Matrices decay, unless they are quantized (the scale would follow); norms do not; scales move slowly."""
-    scales = [m.scale for m in model.modules() if isinstance(m, QuantizedLinear) and m.scale is not None]
+def parameter_groups(
+    model: nn.Module, settings: TrainSettings, pretrained: Collection[str] = ()
+) -> list[dict[str, Any]]:
+    """Matrices decay, unless they are quantized (the scale would follow); norms do not; scales move slowly.
+
+    The parameters named in `pretrained` move at `settings.pretrained_rate`; frozen ones are left out.
+    """
+    scales = {id(m.scale) for m in model.modules() if isinstance(m, QuantizedLinear) and m.scale is not None}
     low_bit = {id(m.weight) for m in model.modules() if isinstance(m, QuantizedLinear)}
-    known = {id(parameter) for parameter in scales}
-    rest = [parameter for parameter in model.parameters() if id(parameter) not in known]
-    decayed = [p for p in rest if p.ndim > 1 and id(p) not in low_bit]
-    plain = [p for p in rest if p.ndim <= 1 or id(p) in low_bit]
-    return [
-        {"params": decayed, "weight_decay": settings.weight_decay, "rate": 1.0},
-        {"params": plain, "weight_decay": 0.0, "rate": 1.0},
-        {"params": scales, "weight_decay": 0.0, "rate": settings.scale_rate},
-    ]
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        is_scale, is_plain = id(parameter) in scales, parameter.ndim <= 1 or id(parameter) in low_bit
+        decay = 0.0 if is_scale or is_plain else settings.weight_decay
+        rate = (settings.scale_rate if is_scale else 1.0) * (settings.pretrained_rate if name in pretrained else 1.0)
+        groups.setdefault((rate, decay), []).append(parameter)
+    return [{"params": found, "weight_decay": decay, "rate": rate} for (rate, decay), found in groups.items()]
 
 
-class Trainer:
-    """Trains `model` on `data` towards an objective; everything it writes goes to `folder`."""
+def is_finished(folder: Path, settings: TrainSettings) -> bool:
+    """Whether a run of the same settings has left nothing to do in the folder."""
+    state = _read_state(folder / "resume.pt", settings)
+    return state is not None and int(state["rounds_done"]) >= settings.rounds
+
+
+def _read_state(path: Path, settings: TrainSettings) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    if state["settings"] != asdict(settings):
+        raise InvalidInputError(f"{path} belongs to other settings", hint="choose another --out, or delete it")
+    return state
+
+
+class Trainer(Generic[ModelT, BatchT]):
+    """Trains `model` on `data` towards an objective; everything it writes goes to `folder`.
+
+    headline: the name of the figure among `evaluate`'s that is drawn, printed and, with `keep_best`, decides.
+    pretrained: names of parameters that come from a trained model.
+    """
 
     def __init__(
         self,
-        model: CaptionModel,
-        data: PictureBatches,
-        objective: Objective,
+        model: ModelT,
+        data: BatchSource[BatchT],
+        objective: Objective[ModelT, BatchT],
         settings: TrainSettings,
-        evaluate: Evaluate,
+        evaluate: Callable[[ModelT], Scores],
         folder: Path,
-        tokenizer_text: str,
+        save: Save[ModelT],
+        headline: str,
+        pretrained: Collection[str] = (),
     ) -> None:
         self._model, self._data, self._objective, self._settings = model, data, objective, settings
-        self._evaluate, self._folder, self._tokenizer_text = evaluate, folder, tokenizer_text
-        groups = [group for group in parameter_groups(model, settings) if group["params"]]
+        self._evaluate, self._folder, self._write_model, self._headline = evaluate, folder, save, headline
+        groups = parameter_groups(model, settings, pretrained)
         self._optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.98), fused=True)
-        pass_steps = math.ceil(len(data) / settings.pictures_per_step)
-        self._steps_per_round = settings.steps_per_round or pass_steps
+        self._steps_per_round = settings.steps_per_round or math.ceil(len(data) / settings.batch_size)
         self._mean = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+        self._best = -math.inf
         self._rounds_done = self._resume()
-        self._log = MetricsLog(folder, self._rounds_done)
+        self._log = MetricsLog(folder, headline, self._rounds_done)
 
     @property
     def _resume_path(self) -> Path:
@@ -94,16 +153,12 @@ class Trainer:
 
     def _resume(self) -> int:
         """Rounds done by an interrupted run of the same settings, whose state is taken over; else 0."""
-        if not self._resume_path.is_file():
+        state = _read_state(self._resume_path, self._settings)
+        if state is None:
             return 0
-        state = torch.load(self._resume_path, map_location="cpu", weights_only=True)
-        if state["settings"] != asdict(self._settings):
-            raise InvalidInputError(
-                f"{self._resume_path} belongs to other settings", hint="choose another --out, or delete it"
-            )
         self._model.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
-        self._mean = state["mean"]
+        self._mean, self._best = state["mean"], state["best"]
         return int(state["rounds_done"])
 
     def _rate(self, step: int) -> float:
@@ -113,24 +168,26 @@ class Trainer:
         warm = min(1.0, (step + 1) / settings.warmup_steps) if settings.warmup_steps else 1.0
         return warm * (settings.final_rate + (1 - settings.final_rate) * cosine)
 
-    def _batches(self, round_number: int) -> Iterator[CaptionBatch]:
-        """Batches of one round; a long round passes over the pictures again."""
+    def _batches(self, round_number: int) -> Iterator[BatchT]:
+        """Batches of one round; a long round passes over the data again."""
         random = np.random.default_rng([self._settings.seed, round_number])
         left = self._steps_per_round
         while left > 0:
-            for batch in self._data.batches(self._settings.pictures_per_step, random):
+            for batch in self._data.batches(self._settings.batch_size, random):
                 yield batch
                 left -= 1
                 if left == 0:
                     return
 
-    def run(self) -> CaptionScores | None:
+    def run(self) -> Scores | None:
         """Trains the rounds that are left; the scores of the last one, None when nothing was left."""
         scores = None
         for round_number in range(self._rounds_done + 1, self._settings.rounds + 1):
             # Seeds depend on the round alone: a resumed run draws what an unbroken one draws.
             torch.manual_seed(self._settings.seed * 1000 + round_number)
-            self._model.drop.reseed(self._settings.seed * 1000 + round_number)
+            for module in self._model.modules():
+                if isinstance(module, ByteDropout):
+                    module.reseed(self._settings.seed * 1000 + round_number)
             started = time.monotonic()
             figure = self._train_round(round_number)
             trained = time.monotonic()
@@ -145,7 +202,8 @@ class Trainer:
                 **scores.as_dict(),
             }
             self._log.append(record)
-            tqdm.write(f"{self._folder.name} round {round_number}: {figure:.4f}, CIDEr-D {scores.cider_d}")
+            reached = figure_of(record, self._headline)
+            tqdm.write(f"{self._folder.name} round {round_number}: {figure:.4f}, {self._headline} {reached:.4f}")
             self._save(round_number, record, weights)
             self._model.load_state_dict(weights)
         return scores
@@ -186,13 +244,17 @@ class Trainer:
         return float(np.mean(figures))
 
     def _save(self, round_number: int, record: dict[str, Any], weights: dict[str, Tensor]) -> None:
-        meta = {"settings": asdict(self._settings), **record}
-        save_checkpoint(self._folder / "model.pt", self._model, self._tokenizer_text, meta)
+        reached = figure_of(record, self._headline)
+        if not self._settings.keep_best or reached > self._best:
+            meta = {"settings": asdict(self._settings), **record}
+            self._write_model(self._folder / "model.pt", self._model, meta)
+        self._best = max(self._best, reached)
         state = {
             "settings": asdict(self._settings),
             "rounds_done": round_number,
             "model": weights,
             "mean": self._mean,
+            "best": self._best,
             "optimizer": self._optimizer.state_dict(),
         }
         write_atomically(self._resume_path, state)
