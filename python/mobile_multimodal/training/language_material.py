@@ -62,10 +62,10 @@ class LanguageMaterial:
         sources = (self.sets.captions("train"), self.sets.captions("dev"), self.sets.sentences("train"))
         return [text for source in sources for texts in source.values() for text in texts]
 
-    def pairs(self) -> PairBatches:
+    def pairs(self, sentences_share: float) -> PairBatches:
         """Pictures with a text, for retrieval."""
         captions, sentences = self.sets.captions("train"), self.sets.sentences("train")
-        return PairBatches(self.pictures("train"), captions, sentences, self._recipe.sentences_share)
+        return PairBatches(self.pictures("train"), captions, sentences, sentences_share)
 
     def question_texts(self) -> list[Text]:
         """What question batches and dev questions ask."""

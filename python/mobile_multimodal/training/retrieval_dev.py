@@ -15,7 +15,6 @@ from mobile_multimodal.training.language_text import TextStates
 from mobile_multimodal.training.picture_features import PictureFeatures
 from mobile_multimodal.training.question_dev import DevFigures
 
-_AT_ONCE = 250
 HEADLINE = "text_to_image_recall_at_10"
 
 
@@ -31,10 +30,9 @@ class RetrievalDev:
         names = list(self._captions)
         texts = [text for name in names for text in self._captions[name]]
         owners = np.array([row for row, name in enumerate(names) for _ in self._captions[name]])
-        with torch.autocast("cpu", torch.bfloat16):
-            seen = [model.embed_pictures(self._pictures.read(part).mean(dim=1)) for part in _parts(names)]
-            read = [model.embed_texts(_means(self._states, part)) for part in _parts(texts)]
-        similarity: Tensor = torch.cat(read) @ torch.cat(seen).T
+        similarity: Tensor = (
+            model.embed_texts(self._states.means(texts)) @ model.embed_pictures(self._pictures.read_means(names)).T
+        )
         found = score_similarity(names, texts, owners, similarity.numpy())
         return DevFigures(
             {
@@ -43,12 +41,3 @@ class RetrievalDev:
                 for depth, interval in recalls.items()
             }
         )
-
-
-def _means(states: TextStates, texts: list[str]) -> Tensor:
-    x, rows = states.read(texts)
-    return rows.mean(x)
-
-
-def _parts(entries: list[str]) -> list[list[str]]:
-    return [entries[start : start + _AT_ONCE] for start in range(0, len(entries), _AT_ONCE)]

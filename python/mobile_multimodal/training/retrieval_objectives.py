@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,19 +15,19 @@ from mobile_multimodal.training.language_model import RetrievalModel
 from mobile_multimodal.training.language_sets import names_a_side
 from mobile_multimodal.training.language_text import TextStates
 from mobile_multimodal.training.picture_features import PictureFeatures
-from mobile_multimodal.training.question_objectives import divergence, hide_cells
+from mobile_multimodal.training.question_objectives import divergence
 
 # What turns cosines into logits. A learned one starts at 20 and ends between 20 and 23 here: it may as well stay.
 SHARPNESS = 20.0
-# Weights of the vectors' own distance and of the plain loss, against 1 for the twin's similarities.
-_DISTANCE_WEIGHT, _PLAIN_SHARE = 2.0, 0.1
+# The weight of the plain loss, against 1 for the similarities that a teacher gives.
+_PLAIN_SHARE = 0.1
 
 
 @dataclass(frozen=True)
 class PairBatch:
-    """Features of different pictures [pairs, 49, 1280] and a text about each; no two texts are equal."""
+    """Mean features of different pictures [pairs, 1280] and a text about each; no two texts are equal."""
 
-    features: Tensor
+    pictures: Tensor
     texts: list[str]
 
 
@@ -61,7 +62,7 @@ class PairBatches:
                         chosen.setdefault(text, key)
             keys = list(chosen.values())
             views = self._pictures.draw_views(keys, [names_a_side(text) for text in chosen], random, plain_share=0.0)
-            yield PairBatch(self._pictures.read(keys, views), list(chosen))
+            yield PairBatch(self._pictures.read_means(keys, views), list(chosen))
 
 
 def _endless(keys: list[str], random: np.random.Generator) -> Iterator[str]:
@@ -70,47 +71,67 @@ def _endless(keys: list[str], random: np.random.Generator) -> Iterator[str]:
             yield keys[place]
 
 
-def embed(model: RetrievalModel, states: TextStates, batch: PairBatch, features: Tensor) -> tuple[Tensor, Tensor]:
-    """Unit vectors of the texts and of the pictures, [pairs, width] each."""
-    x, rows = states.read(batch.texts)
-    with torch.autocast("cpu", torch.bfloat16):
-        return model.embed_texts(rows.mean(x)), model.embed_pictures(features.mean(dim=1))
+class Embedder(Protocol):
+    """What gives unit vectors: a model, or several as one."""
+
+    def embed_texts(self, means: Tensor) -> Tensor:
+        """Means of texts' states [texts, width] -> unit vectors [texts, any width]."""
+
+    def embed_pictures(self, means: Tensor) -> Tensor:
+        """Means of features [pictures, 1280] -> unit vectors [pictures, the same width]."""
 
 
-def contrastive_loss(texts: Tensor, pictures: Tensor, smoothing: float = 0.0) -> Tensor:
+class Ensemble:
+    """Several models as one: its similarities are the means of theirs."""
+
+    def __init__(self, models: Sequence[RetrievalModel]) -> None:
+        self._models = [model.eval() for model in models]
+
+    def embed_texts(self, means: Tensor) -> Tensor:
+        return F.normalize(torch.cat([model.embed_texts(means) for model in self._models], dim=1), dim=-1)
+
+    def embed_pictures(self, means: Tensor) -> Tensor:
+        return F.normalize(torch.cat([model.embed_pictures(means) for model in self._models], dim=1), dim=-1)
+
+
+def contrastive_loss(texts: Tensor, pictures: Tensor) -> Tensor:
     """Symmetric cross-entropy over the similarities of unit vectors (CLIP, arXiv 2103.00020, figure 3)."""
     similarity = texts @ pictures.T * SHARPNESS
     right = torch.arange(len(texts))
-    return 0.5 * (
-        F.cross_entropy(similarity, right, label_smoothing=smoothing)
-        + F.cross_entropy(similarity.T, right, label_smoothing=smoothing)
-    )
+    return 0.5 * (F.cross_entropy(similarity, right) + F.cross_entropy(similarity.T, right))
 
 
 class ContrastiveObjective:
-    """Texts and pictures find each other among the others of the batch."""
+    """Texts and pictures find each other among the others of the batch.
 
-    def __init__(self, states: TextStates, smoothing: float = 0.0, hidden_cells: float = 0.0) -> None:
-        self._states, self._smoothing, self._hidden_cells = states, smoothing, hidden_cells
+    input_dropout: the share of both sides' inputs that is zeroed; 6,000 pictures are few.
+    """
+
+    def __init__(self, states: TextStates, input_dropout: float = 0.0) -> None:
+        self._states, self._input_dropout = states, input_dropout
 
     def loss(self, model: RetrievalModel, batch: PairBatch) -> tuple[Tensor, float]:
-        texts, pictures = embed(model, self._states, batch, hide_cells(batch.features, self._hidden_cells))
-        loss = contrastive_loss(texts, pictures, self._smoothing)
+        loss = contrastive_loss(*self.embed(model, batch))
         return loss, loss.item()
+
+    def embed(self, model: RetrievalModel, batch: PairBatch) -> tuple[Tensor, Tensor]:
+        """Unit vectors of the texts and of the pictures, [pairs, width] each."""
+        texts = F.dropout(self._states.means(batch.texts), self._input_dropout)
+        return model.embed_texts(texts), model.embed_pictures(F.dropout(batch.pictures, self._input_dropout))
 
 
 class RetrievalImitation:
-    """The twin's vectors and its similarities within the batch, with a share of the plain loss."""
+    """A teacher's similarities within the batch, with a share of the plain loss; the teacher sees all inputs."""
 
-    def __init__(self, states: TextStates, teacher: RetrievalModel, teacher_states: TextStates) -> None:
-        self._states, self._teacher, self._teacher_states = states, teacher.eval(), teacher_states
+    def __init__(self, plain: ContrastiveObjective, teacher: Embedder, teacher_states: TextStates) -> None:
+        self._plain, self._teacher, self._teacher_states = plain, teacher, teacher_states
 
     def loss(self, model: RetrievalModel, batch: PairBatch) -> tuple[Tensor, float]:
         with torch.no_grad():
-            taught_texts, taught_pictures = embed(self._teacher, self._teacher_states, batch, batch.features)
-        texts, pictures = embed(model, self._states, batch, batch.features)
-        similarity, taught = (t @ p.T * SHARPNESS for t, p in ((texts, pictures), (taught_texts, taught_pictures)))
-        distance = (1 - (texts * taught_texts).sum(-1)).mean() + (1 - (pictures * taught_pictures).sum(-1)).mean()
+            texts = self._teacher.embed_texts(self._teacher_states.means(batch.texts))
+            taught = texts @ self._teacher.embed_pictures(batch.pictures).T * SHARPNESS
+        texts, pictures = self._plain.embed(model, batch)
+        similarity = texts @ pictures.T * SHARPNESS
         loss = divergence(similarity, taught) + divergence(similarity.T, taught.T)
-        loss = loss + _DISTANCE_WEIGHT * distance + _PLAIN_SHARE * contrastive_loss(texts, pictures)
+        loss = loss + _PLAIN_SHARE * contrastive_loss(texts, pictures)
         return loss, loss.item()

@@ -3,12 +3,13 @@
 # `reinforced` is the full-precision model; `student` is the same at low bits.
 STAGES = ("features", "tokenizer", "teacher", "reinforced", "student")
 
-# `retrieval` and `answers` are in full precision, `shared` and the students at low bits; `question-only` sees no
-# picture and is there to compare with.
+# `retrieval-teachers`, `retrieval` and `answers` are in full precision, `shared` and the students at low bits;
+# `question-only` sees no picture and is there to compare with.
 LANGUAGE_STAGES = (
     "questions",
     "features",
     "shared",
+    "retrieval-teachers",
     "retrieval",
     "retrieval-student",
     "answers",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -68,8 +68,6 @@ class TrainSettings:
     weight_decay: float = 0.05
     # Adam moves a scale by about the learning rate, whatever its size: scales (~0.03) need smaller steps.
     scale_rate: float = 0.1
-    # Share of the learning rate for weights that come from a trained model, beside fresh ones.
-    pretrained_rate: float = 1.0
     clip_norm: float = 1.0
     # Score and save the mean of the weights before the first round and after each (Izmailov et al., arXiv 1803.05407):
     # self-critical steps are noisy, and their mean is better on new pictures than any of them.
@@ -83,24 +81,25 @@ class TrainSettings:
             raise InvalidInputError(f"{self} cannot train", hint="rounds, learning rate and batch must be positive")
 
 
-def parameter_groups(
-    model: nn.Module, settings: TrainSettings, pretrained: Collection[str] = ()
-) -> list[dict[str, Any]]:
+def parameter_groups(model: nn.Module, settings: TrainSettings) -> list[dict[str, Any]]:
     """Matrices decay, unless they are quantized (the scale would follow); norms do not; scales move slowly.
 
-    The parameters named in `pretrained` move at `settings.pretrained_rate`; frozen ones are left out.
+    Frozen parameters are left out.
     """
-    scales = {id(m.scale) for m in model.modules() if isinstance(m, QuantizedLinear) and m.scale is not None}
+    scales = [m.scale for m in model.modules() if isinstance(m, QuantizedLinear) and m.scale is not None]
     low_bit = {id(m.weight) for m in model.modules() if isinstance(m, QuantizedLinear)}
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        is_scale, is_plain = id(parameter) in scales, parameter.ndim <= 1 or id(parameter) in low_bit
-        decay = 0.0 if is_scale or is_plain else settings.weight_decay
-        rate = (settings.scale_rate if is_scale else 1.0) * (settings.pretrained_rate if name in pretrained else 1.0)
-        groups.setdefault((rate, decay), []).append(parameter)
-    return [{"params": found, "weight_decay": decay, "rate": rate} for (rate, decay), found in groups.items()]
+    known = {id(parameter) for parameter in scales}
+    rest = [p for p in model.parameters() if id(p) not in known and p.requires_grad]
+    groups = [
+        {
+            "params": [p for p in rest if p.ndim > 1 and id(p) not in low_bit],
+            "weight_decay": settings.weight_decay,
+            "rate": 1.0,
+        },
+        {"params": [p for p in rest if p.ndim <= 1 or id(p) in low_bit], "weight_decay": 0.0, "rate": 1.0},
+        {"params": [p for p in scales if p.requires_grad], "weight_decay": 0.0, "rate": settings.scale_rate},
+    ]
+    return [group for group in groups if group["params"]]
 
 
 def is_finished(folder: Path, settings: TrainSettings) -> bool:
@@ -122,7 +121,6 @@ class Trainer(Generic[ModelT, BatchT]):
     """Trains `model` on `data` towards an objective; everything it writes goes to `folder`.
 
     headline: the name of the figure among `evaluate`'s that is drawn, printed and, with `keep_best`, decides.
-    pretrained: names of parameters that come from a trained model.
     """
 
     def __init__(
@@ -135,11 +133,10 @@ class Trainer(Generic[ModelT, BatchT]):
         folder: Path,
         save: Save[ModelT],
         headline: str,
-        pretrained: Collection[str] = (),
     ) -> None:
         self._model, self._data, self._objective, self._settings = model, data, objective, settings
         self._evaluate, self._folder, self._write_model, self._headline = evaluate, folder, save, headline
-        groups = parameter_groups(model, settings, pretrained)
+        groups = parameter_groups(model, settings)
         self._optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.98), fused=True)
         self._steps_per_round = settings.steps_per_round or math.ceil(len(data) / settings.batch_size)
         self._mean = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
