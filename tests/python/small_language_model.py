@@ -56,7 +56,7 @@ SHAPE = {
 }
 
 
-def parameter_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+def parameter_shapes(config: dict[str, Any], answers: int = len(ANSWERS)) -> dict[str, tuple[int, ...]]:
     """Every parameter but the scales, as docs/model-format.md and the checkpoint name them."""
     width = config["width"]
     shapes: dict[str, tuple[int, ...]] = {
@@ -99,7 +99,7 @@ def parameter_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     linear("glimpse_q", width, width)
     linear("glimpse_kv", 2 * width, width)
     linear("glimpse_out", 2 * width, width)
-    linear("answer_head", len(ANSWERS), 2 * width)
+    linear("answer_head", answers, 2 * width)
     linear("score_head", 1, 2 * width)
     return shapes
 

@@ -64,7 +64,7 @@ COMMANDS: Final[dict[str, Command]] = {
         ),
         Command(
             name="train",
-            summary="train a model on a folder of captioned pictures",
+            summary="train a model to write captions, or to answer questions and find pictures",
             module="mobile_multimodal.training.command",
             extra="train",
         ),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from mobile_multimodal.errors import InvalidInputError, MissingExtraError, NotFoundError
 from mobile_multimodal.model.hub import DEFAULT_MODEL
 from mobile_multimodal.training.stage_names import LANGUAGE_STAGES, STAGES
+from mobile_multimodal.training.stamps import DEFAULT_FOLDER
 
 if TYPE_CHECKING:
     from mobile_multimodal.training.core_encoder import CoreEncoder
@@ -55,7 +56,7 @@ def _add_language_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--stamps",
         type=Path,
-        default=Path("/usr/share/tuxpaint/stamps"),
+        default=DEFAULT_FOLDER,
         metavar="FOLDER",
         help="stamps of Tux Paint to compose pictures of; left out where they are not there (default: %(default)s)",
     )

@@ -31,12 +31,12 @@ def make_generated_sets(data: Path, out: Path, stamps: Path, scenes: int) -> Non
     photos = [data / OPTIONS, data / YES_NO]
     captions = data / CAPTIONS
     out.mkdir(parents=True, exist_ok=True)
-    _make(out / CAPTIONS, lambda folder: write_caption_questions(captions, folder))
+    make_set(out / CAPTIONS, lambda folder: write_caption_questions(captions, folder))
     _make_if_installed(out / SHAPES, lambda folder: write_shape_questions(shapes_folder(), folder))
     backgrounds = [captions / "images" / name for name in sorted(read_captions(captions, ["train"]))]
     _make_if_installed(out / STAMPS, lambda folder: write_scenes(folder, backgrounds, stamps, scenes))
     if (out / SHAPES).is_dir():
-        _make(out / FOREIGN, lambda folder: write_foreign_questions(folder, out / CAPTIONS, out / SHAPES, photos))
+        make_set(out / FOREIGN, lambda folder: write_foreign_questions(folder, out / CAPTIONS, out / SHAPES, photos))
     else:
         tqdm.write(f"questions: {FOREIGN} is left out: it needs {SHAPES}")
     if not all((out / f"sentences_{split}.jsonl").is_file() for split in SPLITS):
@@ -46,12 +46,13 @@ def make_generated_sets(data: Path, out: Path, stamps: Path, scenes: int) -> Non
 
 def _make_if_installed(folder: Path, write: _Write) -> None:
     try:
-        _make(folder, write)
+        make_set(folder, write)
     except (MissingExtraError, NotFoundError) as error:
         tqdm.write(f"questions: {folder.name} is left out: {error.message}")
 
 
-def _make(folder: Path, write: _Write) -> None:
+def make_set(folder: Path, write: _Write) -> None:
+    """Writes a set to its folder, unless it is there: first beside it, so that a half one is none."""
     if folder.is_dir():
         return
     partial = folder.with_name(f"{folder.name}.partial")

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from mobile_multimodal.errors import InvalidInputError
+from mobile_multimodal.errors import InvalidInputError, NotFoundError
 from mobile_multimodal.training.caption_model import FULL_PRECISION
 from mobile_multimodal.training.checkpoint import write_atomically
 from mobile_multimodal.training.language_model import LanguageConfig, QuestionModel, RetrievalModel, SharedText
@@ -63,7 +63,7 @@ def save_part(path: Path, model: SharedText | RetrievalModel | QuestionModel, me
 def load_part(path: Path, stage: str) -> Part:
     """Reads a file of save_part; `stage` is the one that makes it. Runs no code from the file."""
     if not path.is_file():
-        raise InvalidInputError(f"{path} is not there", hint=f"run --stage {stage} first")
+        raise NotFoundError(f"{path} is not there", hint=f"run --stage {stage} first")
     content = torch.load(path, map_location="cpu", weights_only=True)
     return Part(LanguageConfig(**content["config"]), content["state_dict"], content["meta"])
 

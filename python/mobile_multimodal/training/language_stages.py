@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from mobile_multimodal.errors import InvalidInputError
+from mobile_multimodal.errors import InvalidInputError, NotFoundError
 from mobile_multimodal.training.features import Encode, build_cache
 from mobile_multimodal.training.generated_sets import make_generated_sets
 from mobile_multimodal.training.language_material import LanguageMaterial
@@ -94,7 +94,7 @@ class LanguageStages:
         recipe = self._recipe
         hidden, inputs = recipe.teacher_dropout
         for number in range(recipe.retrieval_teachers):
-            name, settings = f"retrieval-teachers/{number}", recipe.teacher_settings(number)
+            name, settings = _teacher_name(number), recipe.teacher_settings(number)
             if self._is_done(name, settings):
                 continue
             torch.manual_seed(settings.seed)
@@ -105,7 +105,7 @@ class LanguageStages:
     def _retrieval(self) -> None:
         settings, (hidden, inputs) = self._recipe.retrieval_settings(), self._recipe.retrieval_dropout
         if not self._is_done("retrieval", settings):
-            first = self._load("retrieval-teachers/0").state_dict
+            first = self._load(_teacher_name(0), "retrieval-teachers").state_dict
             model = start_from_twin(RetrievalModel(twin_config(self._config), hidden), first)
             self._imitate_retrieval("retrieval", model, settings, self._float_states, inputs)
 
@@ -121,8 +121,9 @@ class LanguageStages:
         self, name: str, model: RetrievalModel, settings: TrainSettings, states: TextStates, inputs_dropout: float
     ) -> None:
         config, recipe = twin_config(self._config), self._recipe
-        stages = [f"retrieval-teachers/{number}" for number in range(recipe.retrieval_teachers)]
-        teacher = Ensemble([self._load(stage).fill(RetrievalModel(config)) for stage in stages])
+        names = [_teacher_name(number) for number in range(recipe.retrieval_teachers)]
+        models = [self._load(known, "retrieval-teachers").fill(RetrievalModel(config)) for known in names]
+        teacher = Ensemble(models)
         self._float_states.add(self._material.retrieval_texts())
         objective = RetrievalImitation(ContrastiveObjective(states, inputs_dropout), teacher, self._float_states)
         self._train_retrieval(name, model, objective, settings, states, recipe.imitated_sentences_share)
@@ -207,7 +208,7 @@ class LanguageStages:
 
     def _tower(self) -> None:
         if not self._calibration_path.is_file():
-            raise InvalidInputError(f"{self._calibration_path} is not there", hint="run --stage calibration first")
+            raise NotFoundError(f"{self._calibration_path} is not there", hint="run --stage calibration first")
         calibration = json.loads(self._calibration_path.read_text(encoding="utf-8"))
         twin_shared = Part(twin_config(self._config), self._float_text.state_dict(), {"from": "MiniLM-L6"})
         parts: dict[str, dict[str, Part]] = {
@@ -259,8 +260,9 @@ class LanguageStages:
     def _low_states(self) -> TextStates:
         return TextStates(self._load("shared").fill(SharedText(self._config)), self._pieces)
 
-    def _load(self, stage: str) -> Part:
-        return load_part(self._out / stage / "model.pt", stage.partition("/")[0])
+    def _load(self, name: str, stage: str = "") -> Part:
+        """The part in a folder of `out`, by the stage that makes it, whose name the folder has as a rule."""
+        return load_part(self._out / name / "model.pt", stage or name)
 
     def _is_done(self, name: str, settings: TrainSettings) -> bool:
         """Says so as well: a finished stage spares the reading of its texts and pictures."""
@@ -268,3 +270,7 @@ class LanguageStages:
         if is_done:
             tqdm.write(f"{name}: done")
         return is_done
+
+
+def _teacher_name(number: int) -> str:
+    return f"retrieval-teacher-{number}"
