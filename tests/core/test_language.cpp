@@ -271,9 +271,9 @@ void test_answers() {
   MM_CHECK(mm_answer_question(session, &picture, "what", &options, &answer) == MM_DEADLINE_EXCEEDED);
   options.deadline_seconds = std::nan("");
   MM_CHECK(mm_answer_question(session, &picture, "what", &options, &answer) == MM_INVALID_INPUT);
-  for (const char* question : {"", " \n", "\xFF", "\xE2\x80\x8B"})
+  for (const char* question : {"", " \n", "?", " .! ", "\xFF", "\xE2\x80\x8B"})
     MM_CHECK(mm_answer_question(session, &picture, question, nullptr, &answer) == MM_INVALID_INPUT);
-  const std::string longest(65536, '?'), longer(65537, '?');
+  const std::string longest(65535, 'a'), longer(65536, 'a');  // a question mark comes behind
   MM_CHECK(mm_answer_question(session, &picture, longest.c_str(), nullptr, &answer) == MM_OK);
   mm_answer_free(answer);
   MM_CHECK(mm_answer_question(session, &picture, longer.c_str(), nullptr, &answer) == MM_INVALID_INPUT);

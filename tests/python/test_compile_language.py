@@ -34,8 +34,9 @@ SEGMENTS = [0, 0, 0, 0, 0, 0, 1, 1, 1]
 # 2 + 2 layers of six products each, the attention between them, two heads.
 FLOAT_BOUND = 96 * 2.0**-24 * (4 * 8 + 2)
 # On int8 rows a float32 rounding can move a value that lies at the edge of two codes by one of 127 steps; of the 64
-# to 96 values of a row few lie there, and what one of them moves is a step's share of its row.
-CODE_BOUND = 2e-3
+# to 96 values of a row few lie there, and what one of them moves is a step's share of its row: 1/127 of the largest
+# value, about 1e-3 of a row's length. Ten matrices stand one behind another on the deepest path.
+CODE_BOUND = 1e-2
 
 
 def build(folder: Path, checkpoint: Path, bits: int | None = None) -> BothModels:

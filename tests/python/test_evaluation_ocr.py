@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image, ImageDraw, ImageFont
 
 pytest.importorskip("rapidfuzz", reason="the extra `train` is not installed")
 
@@ -26,6 +27,7 @@ from mobile_multimodal.evaluation.ocr_metrics import (
 )
 from mobile_multimodal.evaluation.ocr_pages import Box, OcrPage, PageFolder, PlacedText
 from mobile_multimodal.evaluation.quadrilaterals import area, intersection_over_union, match_boxes
+from mobile_multimodal.tasks.multimodal_llm import MobileMultiModalLLM
 
 ROOT = Path(__file__).resolve().parents[2]
 CER_MOST, F1_LEAST = 0.06, 0.93
@@ -174,3 +176,16 @@ def test_a_model_beside_itself_differs_by_nothing(drawn_pages: Path, capsys: pyt
     paired = lines[lines.index("first minus second, paired") + 1 :]
     assert len(paired) == 6
     assert all("0.00 % [0.00, 0.00]" in line for line in paired)
+
+
+def test_a_line_cut_out_closely_is_found() -> None:
+    pytest.importorskip("mobile_multimodal.native")
+    text, font = "The ferry leaves the harbour at seven.", ImageFont.load_default(24)
+    left, top, right, bottom = (round(side) for side in font.getbbox(text))
+    picture = Image.new("RGB", (right - left + 2, bottom - top + 2), (236, 232, 220))
+    ImageDraw.Draw(picture).text((1 - left, 1 - top), text, font=font, fill=(20, 20, 40))
+    with MobileMultiModalLLM.from_pretrained("mobile-mm-llm-int2", threads=1) as model:
+        lines = model.extract_text(picture).lines
+    assert [comparable_text(line.text) for line in lines] == [text]
+    whole = box(0, 0, *picture.size)
+    assert intersection_over_union(lines[0].box, whole) > 0.8  # in pixels of the picture, not of its margin

@@ -324,6 +324,17 @@ def test_another_model_is_refused(gallery: Gallery, folder: Path) -> None:
         assert caught.value.hint == "use that model, or delete the index and run `mobile-mm index` again"
 
 
+def test_an_index_without_a_picture_may_change_its_model(tmp_path: Path) -> None:
+    """As one is left by a model that turned out not to embed."""
+    Gallery.create(tmp_path, ThumbnailEmbedder("one")).close()
+    draw_picture(1).save(tmp_path / "1.png")
+    with Gallery.create(tmp_path, ThumbnailEmbedder("two")) as gallery:
+        assert gallery.update().added == 1
+        assert gallery.status().model == "two"
+    with pytest.raises(InvalidInputError, match="was made with 'two'"):
+        Gallery.create(tmp_path, ThumbnailEmbedder("one"))
+
+
 def test_an_index_belongs_to_one_folder(folder: Path, tmp_path: Path, embedder: ThumbnailEmbedder) -> None:
     index = tmp_path / "pictures.index"
     with Gallery.create(folder, embedder, index=index) as gallery:

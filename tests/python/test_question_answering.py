@@ -116,18 +116,19 @@ def test_long_texts_are_cut_and_the_question_keeps_half(model: MobileMultiModalL
     expected = softmax(run_question(path, picture(), tokens, [0] * 16)["answers"])
     answer = model.answer_question(picture(), " ".join(words), top_k=100)
     np.testing.assert_allclose(dict(answer.alternatives)["yes"], expected[1], rtol=1e-5)
-    cases = [(words, words, 7, 6), (words[:3], words, 3, 10), (words, words[:2], 11, 2), (words[:3], words[:4], 3, 4)]
+    cases = [(words, words, 7, 6), (words[:3], words, 4, 9), (words, words[:2], 11, 2), (words[:3], words[:4], 4, 4)]
     for first, second, keeps_first, keeps_second in cases:
+        marked = [*first, "?"]  # every question gets one
         scores = []
         for option in (second, ["yes"]):
             kept = keeps_second if option is second else 0
             if not kept:
                 continue
-            head, tail = pieces(" ".join(first[:keeps_first])), pieces(" ".join(option[:kept]))
+            head, tail = pieces(" ".join(marked[:keeps_first])), pieces(" ".join(option[:kept]))
             tokens = [2, *head, 3, *tail, 3]
             segments = [0] * (len(head) + 2) + [1] * (len(tail) + 1)
             scores.append(run_question(path, picture(), tokens, segments)["score"][0])
-        short = [2, *pieces(" ".join(first[: min(len(first), 12)])), 3, VOCABULARY.index("dog"), 3]
+        short = [2, *pieces(" ".join(marked[:12])), 3, VOCABULARY.index("dog"), 3]
         segments = [0] * (len(short) - 2) + [1, 1]
         scores.append(run_question(path, picture(), short, segments)["score"][0])
         chosen = model.choose(picture(), " ".join(first), [" ".join(second), "dog"])

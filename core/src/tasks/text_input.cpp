@@ -25,8 +25,8 @@ std::string_view without_end(std::string_view text, std::string_view marks) {
   const size_t first = text.find_first_not_of(spaces);
   if (first == std::string_view::npos) return {};
   text.remove_prefix(first);
-  while (!text.empty() && (marks.find(text.back()) != std::string_view::npos ||
-                           spaces.find(text.back()) != std::string_view::npos))
+  while (!text.empty() &&
+         (marks.find(text.back()) != std::string_view::npos || spaces.find(text.back()) != std::string_view::npos))
     text.remove_suffix(1);
   return text;
 }
@@ -37,7 +37,7 @@ base::Result<std::vector<int32_t>> statement_pieces(const Engine& engine, std::s
 
 base::Result<std::vector<int32_t>> question_pieces(const Engine& engine, std::string_view question) {
   const std::string_view words = without_end(question, ".?!");
-  if (words.empty()) return pieces_of(engine, words, "the question");
+  MM_ASSIGN_OR_RETURN(const std::vector<int32_t> said, pieces_of(engine, words, "the question"));  // not the mark alone
   return pieces_of(engine, std::string(words) + "?", "the question");
 }
 

@@ -171,7 +171,7 @@ bool is_level(const Boxes& column, const Boxes& other) {
   size_t level = 0;
   for (const Box& box : column)
     level += std::any_of(other.begin(), other.end(), [&](const Box& beside) {
-      return std::abs(beside.middle() - box.middle()) <= 0.25 * std::min(beside.height(), box.height());
+      return std::abs(beside.middle() - box.middle()) <= 0.5 * std::min(beside.height(), box.height());
     });
   return static_cast<double>(level) >= level_share * static_cast<double>(column.size());
 }

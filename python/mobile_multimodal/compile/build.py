@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mobile_multimodal.compile.base_model import BaseModel, read_base_model
 from mobile_multimodal.compile.caption_checkpoint import CaptionCheckpoint, load_caption_checkpoint
 from mobile_multimodal.compile.caption_decoder import CaptionDecoder, build_caption_decoder
 from mobile_multimodal.compile.container import (
@@ -107,9 +108,17 @@ def build_model(
     report: Report,
     ocr: OcrSource | None = None,
     language: LanguageSource | None = None,
+    base: Path | None = None,
 ) -> BuildSummary:
-    """Compiles the parts and writes the file in one step. `report` gets a line for each stage."""
-    if encoder is None and decoder is None and ocr is None and language is None:
+    """Compiles the parts and writes the file in one step. `report` gets a line for each stage.
+
+    base: a model file whose parts are taken over as they are; only a language tower can be set beside them.
+    """
+    if base is not None and (encoder is not None or decoder is not None or ocr is not None):
+        raise InvalidInputError(
+            "a base model brings its own encoder, decoder and text networks", hint="name a language tower only."
+        )
+    if base is None and encoder is None and decoder is None and ocr is None and language is None:
         raise InvalidInputError(
             "the model would be empty", hint="name an encoder, a decoder, text networks or a language tower."
         )
@@ -135,6 +144,12 @@ def build_model(
         reader = _compile_text_reader(ocr, tensors, report)
         programs += [reader.detect, reader.recognize]
     states = caption.states if caption else ()
+    kept: BaseModel | None = None
+    if base is not None:
+        report(f"taking over the parts of {base}")
+        kept = read_base_model(base, tensors)
+        programs += kept.programs
+        states = kept.states
     if language is not None:
         report(f"compiling the language tower {language.checkpoint}")
         tower = build_language_tower(
@@ -148,6 +163,8 @@ def build_model(
 
     metadata = _card_metadata(card)
     add_programs(metadata, programs, tensors, states)
+    if kept is not None:
+        kept.add_to(metadata)
     if image is not None:
         metadata.u32("mm.image.size", image.image_size)
     if decoder is not None and vocabulary is not None and checkpoint is not None:

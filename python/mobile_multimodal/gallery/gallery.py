@@ -24,6 +24,7 @@ from mobile_multimodal.gallery.searching import GalleryHit, SearchOptions, Searc
 from mobile_multimodal.gallery.store import INDEX_NAME, Store
 from mobile_multimodal.gallery.vectors import LoadedVectors
 from mobile_multimodal.images import ImageSource
+from mobile_multimodal.model.identity import EmbeddingIdentity
 from mobile_multimodal.settings import settings_from
 
 if TYPE_CHECKING:
@@ -91,10 +92,7 @@ class Gallery:
         path = (root / INDEX_NAME) if index is None else Path(index).absolute()
         store = Store(path, writable=True)
         try:
-            _set_once(store, "root", _root_setting(root, path))
-            identity = embedder.get_embedding_identity()
-            _set_once(store, "model_digest", identity.digest)
-            _set_once(store, "model_name", identity.name)
+            _claim(store, _root_setting(root, path), embedder.get_embedding_identity())
             stored = _root_of(store)
             if stored != root:
                 raise InvalidInputError(
@@ -402,10 +400,18 @@ def _filter_of(folder: bytes | None, settings: SearchSettings) -> tuple[str, lis
     return " AND ".join(conditions), values
 
 
-def _set_once(store: Store, name: str, value: str | bytes) -> None:
-    if store.setting(name) is None:
-        with store.writing() as connection:
-            connection.execute("INSERT OR IGNORE INTO settings VALUES (?, ?)", (name, value))
+def _claim(store: Store, root: bytes, identity: EmbeddingIdentity) -> None:
+    """Writes folder and model into an index that has none; an index without a vector may change its model."""
+    if store.setting("root") is not None and store.setting("model_digest") == identity.digest:
+        return
+    with store.writing() as connection:
+        connection.execute("INSERT OR IGNORE INTO settings VALUES ('root', ?)", (root,))
+        if connection.execute("SELECT 1 FROM contents LIMIT 1").fetchone() is None:
+            connection.execute("DELETE FROM settings WHERE name IN ('model_digest', 'model_name', 'width')")
+            connection.executemany(
+                "INSERT INTO settings VALUES (?, ?)",
+                [("model_digest", identity.digest), ("model_name", identity.name)],
+            )
 
 
 def _root_setting(root: Path, index: Path) -> bytes:

@@ -17,7 +17,7 @@ def _views() -> dict[str, int]:
 
 
 def _mix() -> QuestionMix:
-    return QuestionMix(generated={CAPTIONS: 32, STAMPS: 24, SHAPES: 12, FOREIGN: 8})
+    return QuestionMix(generated={CAPTIONS: 48, STAMPS: 40, SHAPES: 40, FOREIGN: 8})
 
 
 def _loss_weights() -> dict[str, float]:
@@ -90,7 +90,7 @@ class LanguageRecipe:
 
     def answers_student_settings(self) -> TrainSettings:
         """Imitation of the twin at low bits."""
-        return self._settings(steps=1000, every=200, rate=2e-4, batch=self.mix.total, decay=0.02, keep_best=True)
+        return self._settings(steps=400, every=100, rate=4e-4, batch=self.mix.total, decay=0.1, keep_best=True)
 
     def _settings(
         self,
