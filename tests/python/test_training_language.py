@@ -333,6 +333,13 @@ def test_the_order_of_options_changes_no_loss() -> None:
     torch.testing.assert_close(option_loss(turned, counts, torch.tensor([1, 2, 0])), loss)
 
 
+def test_smoothing_spreads_over_the_options_that_are_there() -> None:
+    scores, counts, right = torch.tensor([1.0, 2.0, 0.5, 3.0, 1.0, -1.0]), torch.tensor([4, 2]), torch.tensor([1, 0])
+    first, second = scores[:4].log_softmax(0), scores[4:].log_softmax(0)
+    expected = -(0.8 * first[1] + 0.2 * first.mean() + 0.8 * second[0] + 0.2 * second.mean()) / 2
+    torch.testing.assert_close(option_loss(scores, counts, right, 0.2), expected)
+
+
 def test_options_that_are_not_there_have_no_probability_and_no_gradient() -> None:
     scores = torch.randn(5, requires_grad=True)
     table = option_table(scores, torch.tensor([4, 1]))

@@ -48,8 +48,11 @@ class LanguageRecipe:
     mix: QuestionMix = field(default_factory=_mix)
     # Beside 1 for options and generated sets.
     loss_weights: Mapping[str, float] = field(default_factory=_loss_weights)
-    answers_dropout: float = 0.1
+    # Against overfitting: 11,616 questions with options are few (docs/experiments/0005-language-tower.md).
+    answers_dropout: float = 0.3
+    options_smoothing: float = 0.1
     answers_noise: Noise = field(default_factory=lambda: Noise(states=0.1, features=0.1, cells=0.1))
+    student_dropout: float = 0.1
     # False statements that resemble the true one.
     hard_share: float = 0.7
     # The plain loss of a student that imitates its twin's answers, and the sets that the twin does not teach.

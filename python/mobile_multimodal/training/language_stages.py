@@ -154,7 +154,9 @@ class LanguageStages:
         if self._is_done(name, settings):
             return
         model = QuestionModel(twin_config(self._config), len(self._material.answers), recipe.answers_dropout)
-        objective = QuestionObjective(self._float_states, recipe.loss_weights, recipe.answers_noise, sees_pictures)
+        objective = QuestionObjective(
+            self._float_states, recipe.loss_weights, recipe.answers_noise, sees_pictures, recipe.options_smoothing
+        )
         self._train_answers(name, model, objective, settings, self._float_states, sees_pictures)
 
     def _answers_student(self) -> None:
@@ -162,7 +164,7 @@ class LanguageStages:
         if self._is_done("answers-student", settings):
             return
         twin, answers = self._load("answers"), len(self._material.answers)
-        model = start_from_twin(QuestionModel(self._config, answers, recipe.answers_dropout), twin.state_dict)
+        model = start_from_twin(QuestionModel(self._config, answers, recipe.student_dropout), twin.state_dict)
         teacher = twin.fill(QuestionModel(twin_config(self._config), answers))
         self._float_states.add(self._material.question_texts())
         plain = QuestionObjective(self._low_states, recipe.loss_weights)

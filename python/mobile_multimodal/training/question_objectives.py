@@ -25,9 +25,16 @@ def option_table(scores: Tensor, counts: Tensor) -> Tensor:
     return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=_NO_SCORE)
 
 
-def option_loss(scores: Tensor, counts: Tensor, right: Tensor) -> Tensor:
-    """-log of the right option's share in the softmax over its question's scores, mean over the choices."""
-    return F.cross_entropy(option_table(scores, counts), right)
+def option_loss(scores: Tensor, counts: Tensor, right: Tensor, smoothing: float = 0.0) -> Tensor:
+    """-log of the right option's share in the softmax over its question's scores, mean over the choices.
+
+    smoothing: the part of the target that is spread over all options of the question, not over the padding.
+    """
+    shares = option_table(scores, counts).log_softmax(dim=1)
+    is_there = torch.arange(shares.shape[1])[None] < counts[:, None]
+    target = smoothing * is_there / counts[:, None]
+    target[torch.arange(len(right)), right] += 1 - smoothing
+    return -(target * shares).sum(dim=1).mean()
 
 
 def answer_losses(logits: Tensor, batch: QuestionBatch, weights: Mapping[str, float]) -> Tensor:
@@ -74,10 +81,16 @@ class QuestionObjective:
     """Weighted sum of the losses; with `sees_pictures` false, the model has to guess from the words."""
 
     def __init__(
-        self, states: TextStates, weights: Mapping[str, float], noise: Noise = Noise(), sees_pictures: bool = True
+        self,
+        states: TextStates,
+        weights: Mapping[str, float],
+        noise: Noise = Noise(),
+        sees_pictures: bool = True,
+        smoothing: float = 0.0,
     ) -> None:
-        """weights: of the parts, beside 1 for options and for the generated sets."""
+        """weights: of the parts, beside 1 for options and for the generated sets; smoothing: see option_loss."""
         self._states, self._weights, self._noise, self._sees_pictures = states, weights, noise, sees_pictures
+        self._smoothing = smoothing
 
     def loss(self, model: QuestionModel, batch: QuestionBatch) -> tuple[Tensor, float]:
         loss = self.of(*self.ask(model, batch), batch)
@@ -90,7 +103,9 @@ class QuestionObjective:
     def of(self, scores: Tensor, logits: Tensor, batch: QuestionBatch) -> Tensor:
         """The loss of scores [options] and logits [questions, answers]."""
         loss = answer_losses(logits, batch, self._weights)
-        return loss + option_loss(scores, batch.option_counts, batch.right) if batch.options else loss
+        if not batch.options:
+            return loss
+        return loss + option_loss(scores, batch.option_counts, batch.right, self._smoothing)
 
 
 class QuestionImitation:
