@@ -1,0 +1,1 @@
+"""Puts a model file behind HTTP: needs the extra `serve`; nothing below imports it."""
