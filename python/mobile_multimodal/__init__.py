@@ -1,7 +1,9 @@
 """Captions pictures, reads and finds them and answers questions on the device: the public names of the package."""
 
 from mobile_multimodal.errors import (
+    AccessError,
     DeadlineExceededError,
+    DrainingError,
     GalleryFormatError,
     ImageTooLargeError,
     InternalError,
@@ -14,7 +16,13 @@ from mobile_multimodal.errors import (
     NotFoundError,
     OperationCancelledError,
     OutOfMemoryError,
+    PermissionDeniedError,
+    QueueFullError,
+    RateLimitedError,
+    UnauthenticatedError,
+    UnavailableError,
     UnsupportedError,
+    WorkerLostError,
 )
 from mobile_multimodal.images import ImageSource, load_image
 from mobile_multimodal.model.hub import available_models, find_model
@@ -31,11 +39,13 @@ __version__ = "0.1.0"  # pyproject.toml reads it from here: asking importlib.met
 
 __all__ = [
     "PROFILES",
+    "AccessError",
     "Answer",
     "Caption",
     "CaptionPiece",
     "CaptionStream",
     "DeadlineExceededError",
+    "DrainingError",
     "GalleryFormatError",
     "GenerationSettings",
     "HealthStatus",
@@ -57,9 +67,15 @@ __all__ = [
     "OperationCancelledError",
     "OutOfMemoryError",
     "PerformanceMetrics",
+    "PermissionDeniedError",
     "Profile",
+    "QueueFullError",
+    "RateLimitedError",
     "TaskMetrics",
+    "UnauthenticatedError",
+    "UnavailableError",
     "UnsupportedError",
+    "WorkerLostError",
     "__version__",
     "available_models",
     "find_model",

@@ -13,6 +13,14 @@ MobileMultiModalError
 ├── DeadlineExceededError        the deadline passed before the work was done
 ├── UnsupportedError             valid, but not available in this build, on this CPU or in this model
 │   └── MissingExtraError        the packages of an extra are not installed
+├── UnavailableError             a server cannot take the request now; `retry_after_seconds` says when to come back
+│   ├── QueueFullError           as many requests wait as the server lets wait
+│   ├── WorkerLostError          the process that worked on the request died, twice
+│   ├── DrainingError            the server is stopping
+│   └── RateLimitedError         this caller has asked too often
+├── AccessError                  who asks does not allow the request
+│   ├── UnauthenticatedError     no key or token, or one that is not valid
+│   └── PermissionDeniedError    known, but not allowed to do this
 └── InternalError                a broken promise of the library itself
 """
 
@@ -20,7 +28,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 
 class MobileMultiModalError(Exception):
@@ -83,6 +91,51 @@ class MissingExtraError(UnsupportedError):
     """The packages of an extra are not installed."""
 
 
+class UnavailableError(MobileMultiModalError):
+    """A server cannot take the request now; `retry_after_seconds` says when to come back."""
+
+    def __init__(self, message: str, hint: str = "", *, retry_after_seconds: float = 1.0) -> None:
+        super().__init__(message, hint)
+        self.retry_after_seconds = retry_after_seconds
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_rebuild, (type(self), self.message, self.hint, self.retry_after_seconds))
+
+
+class QueueFullError(UnavailableError):
+    """As many requests wait as the server lets wait."""
+
+
+class WorkerLostError(UnavailableError):
+    """The process that worked on the request died, twice."""
+
+
+class DrainingError(UnavailableError):
+    """The server is stopping."""
+
+
+class RateLimitedError(UnavailableError):
+    """This caller has asked too often."""
+
+
+class AccessError(MobileMultiModalError):
+    """Who asks does not allow the request."""
+
+
+class UnauthenticatedError(AccessError):
+    """No key or token, or one that is not valid."""
+
+
+class PermissionDeniedError(AccessError):
+    """Known, but not allowed to do this."""
+
+
+def _rebuild(
+    error_type: type[UnavailableError], message: str, hint: str, retry_after_seconds: float
+) -> UnavailableError:
+    return error_type(message, hint, retry_after_seconds=retry_after_seconds)
+
+
 class InternalError(MobileMultiModalError):
     """A broken promise of the library itself."""
 
@@ -109,6 +162,8 @@ EXIT_CODE_OF_ERROR: Final[dict[type[MobileMultiModalError], int]] = {
     DeadlineExceededError: 7,
     UnsupportedError: 8,
     GalleryFormatError: 9,
+    UnavailableError: 10,
+    AccessError: 11,
     InternalError: 70,
     OperationCancelledError: 130,
 }
@@ -126,6 +181,10 @@ HTTP_STATUS_OF_ERROR: Final[dict[type[MobileMultiModalError], int]] = {
     OperationCancelledError: 499,
     DeadlineExceededError: 504,
     UnsupportedError: 501,
+    UnavailableError: 503,
+    AccessError: 403,
+    UnauthenticatedError: 401,
+    RateLimitedError: 429,
     InternalError: 500,
 }
 

@@ -104,3 +104,9 @@ def test_did_you_mean() -> None:
     assert did_you_mean("max_token", ["max_tokens", "seed"]) == "did you mean 'max_tokens'?"
     assert did_you_mean("zzz", ["a", "b"]) == "known: a, b"
     assert did_you_mean("zzz", []) == ""
+
+
+def test_when_to_come_back_survives_pickling() -> None:
+    error = pickle.loads(pickle.dumps(errors.QueueFullError("the queue is full", "wait", retry_after_seconds=2.5)))
+    assert type(error) is errors.QueueFullError
+    assert (error.message, error.hint, error.retry_after_seconds) == ("the queue is full", "wait", 2.5)
