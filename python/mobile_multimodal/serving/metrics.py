@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from math import ceil
 from typing import TYPE_CHECKING, Any, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
@@ -167,7 +168,7 @@ class ServerMetrics:
             task: {
                 "count": self._done[task],
                 "p50_milliseconds": 1000 * statistics.median(recent),
-                "p95_milliseconds": 1000 * sorted(recent)[int(0.95 * (len(recent) - 1))],
+                "p95_milliseconds": 1000 * sorted(recent)[ceil(0.95 * len(recent)) - 1],
             }
             for task, recent in sorted(self._recent.items())
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import time
@@ -9,8 +10,11 @@ import uuid
 from typing import Final
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from mobile_multimodal.errors import DrainingError
+from mobile_multimodal.serving.inference import ClientGoneError
 from mobile_multimodal.serving.problems import error_response, name_of, reason_of_rejection
 from mobile_multimodal.serving.services import Services
 
@@ -53,6 +57,13 @@ class RequestContext:
 
         try:
             await self._app(scope, receive, send_with_id)
+        except (ClientGoneError, ClientDisconnect):
+            pass  # nobody is there to be answered
+        except asyncio.CancelledError:
+            if not self._services.is_draining or status:
+                raise
+            error = DrainingError("the server stopped before the request was done", "send it again")
+            await error_response(error, scope)(scope, receive, send_with_id)
         except Exception as error:
             _failure_log.error("a request failed", exc_info=error, extra={"request_id": request_id})
             if status:  # half an answer is out: cutting the connection is all that tells the client

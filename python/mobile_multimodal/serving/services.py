@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 class Services:
     """One app's pool, counters and back ends.
 
-    is_draining  the server is leaving: not ready, and every answer asks its connection to close
+    is_draining   the server is leaving: not ready, and every answer asks its connection to close
+    fetches_urls  pictures may be named by https URLs
+    stop_seconds  how long the pool finishes jobs when the app ends; a server that drained before needs none
     """
 
     settings: ServeSettings
@@ -33,6 +35,7 @@ class Services:
     search: SearchIndex | None = None
     is_draining: bool = False
     fetches_urls: bool = False
+    stop_seconds: float = 0.0
     started_at: float = field(default_factory=time.monotonic)
     _model: ModelIdentity | None = None
 
@@ -44,6 +47,11 @@ class Services:
         if self._model is None:
             raise UnavailableError("the server is still starting", "try again in a moment")
         return self._model
+
+    @property
+    def worker_count(self) -> int:
+        """How many jobs can run at one time."""
+        return self.settings.pool_settings().worker_count
 
     @property
     def is_ready(self) -> bool:

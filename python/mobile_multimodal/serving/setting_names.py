@@ -7,6 +7,7 @@ from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
 
 from mobile_multimodal.serving.settings import ENVIRONMENT_PREFIX, SettingFields
 
@@ -65,3 +66,29 @@ def value_at(values: Mapping[str, Any], path: Path) -> Any:
     for name in path:
         found = found.get(name) if isinstance(found, Mapping) else None
     return found
+
+
+def is_switch(field: FieldInfo) -> bool:
+    """Whether a setting is on or off."""
+    return field.annotation is bool
+
+
+def metavar_of(field: FieldInfo) -> str:
+    """What stands for the value in a help text."""
+    kinds = {field.annotation, *get_args(field.annotation)}
+    if is_list(field):
+        return "A,B"
+    if is_table(field):
+        return "JSON"
+    if int in kinds:
+        return "N"
+    return "X" if float in kinds else "TEXT"
+
+
+def help_of(path: Path, field: FieldInfo) -> str:
+    """What a setting does, with its default."""
+    text = (field.description or "").replace("%", "%%")
+    default = field.get_default(call_default_factory=True)
+    if default is None or default is PydanticUndefined or default == () or default == {} or is_switch(field):
+        return text
+    return f"{text} (default: {default})"

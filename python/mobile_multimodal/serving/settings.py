@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -10,6 +11,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from mobile_multimodal.model.hub import DEFAULT_MODEL
+from mobile_multimodal.serving.workers.pool_settings import PoolSettings
 from mobile_multimodal.settings import MAX_DEADLINE_SECONDS, MAX_THREADS
 
 ENVIRONMENT_PREFIX: Final = "MOBILE_MM_SERVE_"
@@ -145,6 +147,10 @@ class SettingFields(BaseSettings):
     def is_loopback(self) -> bool:
         """Whether only this machine can reach the API."""
         return is_loopback(self.host)
+
+    def pool_settings(self) -> PoolSettings:
+        """What the pool of workers is made with."""
+        return PoolSettings(**{field.name: getattr(self, field.name) for field in fields(PoolSettings)})
 
     def conflicts(self) -> list[tuple[tuple[str, ...], str]]:
         """Settings that are right alone and wrong together: (their names, what is wrong and what to do)."""
