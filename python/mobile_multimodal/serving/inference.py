@@ -164,9 +164,7 @@ def result_of(value: Mapping[str, Any]) -> dict[str, Any]:
     return dict(value)
 
 
-async def stream(
-    services: Services, request: Request, query: Query
-) -> AsyncIterator[dict[str, Any] | JobResult]:
+async def stream(services: Services, request: Request, query: Query) -> AsyncIterator[dict[str, Any] | JobResult]:
     """The pieces of a caption, then its result; closing it calls the job off."""
     check_model(services, query.model)
     deadline = deadline_of(services, query.deadline_seconds)
@@ -176,5 +174,3 @@ async def stream(
             yield piece
     finally:
         await pieces.aclose()  # type: ignore[attr-defined]
-
-

@@ -13,6 +13,8 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from mobile_multimodal import __version__
+from mobile_multimodal.serving.workers.job import Task
+from mobile_multimodal.serving.workers.pool_observer import PoolObserver, RestartReason
 
 if TYPE_CHECKING:
     from mobile_multimodal.serving.workers.pool_status import PoolStatus
@@ -26,7 +28,7 @@ _TENTHS: Final = tuple(tenth / 10 for tenth in range(1, 11))
 _RECENT: Final = 512  # per task, for the quantiles of /v1/stats; Prometheus has its histograms
 
 
-class ServerMetrics:
+class ServerMetrics(PoolObserver):
     """The counters of one app, in a registry of its own. It observes the pool: see PoolObserver."""
 
     def __init__(self, *, queue_limit: int, process_metrics: bool = True) -> None:
@@ -137,11 +139,11 @@ class ServerMetrics:
 
     # What a PoolObserver is told.
 
-    def job_started(self, task: str, queue_seconds: float, batch_size: int) -> None:
+    def job_started(self, task: Task, queue_seconds: float, batch_size: int) -> None:
         self._queue_seconds.labels(task).observe(queue_seconds)
         self._batch_size.labels(task).observe(batch_size)
 
-    def job_finished(self, task: str, inference_seconds: float, value: Mapping[str, Any]) -> None:
+    def job_finished(self, task: Task, inference_seconds: float, value: Mapping[str, Any]) -> None:
         self._inference_seconds.labels(task).observe(inference_seconds)
         self._done[task] = self._done.get(task, 0) + 1
         self._recent.setdefault(task, deque(maxlen=_RECENT)).append(inference_seconds)
@@ -149,10 +151,10 @@ class ServerMetrics:
         if confidence is not None:
             self._confidence.labels(task).observe(confidence)
 
-    def job_failed(self, task: str, error: BaseException) -> None:
+    def job_failed(self, task: Task, error: BaseException) -> None:
         """The request counts it: a job that is tried again has not failed its request."""
 
-    def worker_restarted(self, reason: str) -> None:
+    def worker_restarted(self, reason: RestartReason) -> None:
         self._restarts.labels(reason).inc()
 
     def feature_cache(self, hits: int, misses: int) -> None:

@@ -40,7 +40,7 @@ def is_list(field: FieldInfo) -> bool:
 def is_table(field: FieldInfo) -> bool:
     """Whether a setting has named values."""
     return any(
-        isinstance(get_origin(kind), type) and issubclass(get_origin(kind), Mapping)  # type: ignore[arg-type]
+        isinstance(get_origin(kind), type) and issubclass(get_origin(kind), Mapping)
         for kind in (field.annotation, *get_args(field.annotation))
     )
 

@@ -79,7 +79,8 @@ def _merge(
             _merge(values.setdefault(name, {}), value, origins, origin, (*above, name))
         else:
             values[name] = value
-        origins[(*above, name)] = origin
+        place = (*above, name)
+        origins[place] = origin
 
 
 def _read_file(config: Path) -> dict[str, Any]:
@@ -102,9 +103,7 @@ def _unknown_variables(environment: Iterable[str]) -> list[str]:
     ]
 
 
-def _problem(
-    details: ErrorDetails, values: Mapping[str, Any], origins: Mapping[setting_names.Path, str]
-) -> str:
+def _problem(details: ErrorDetails, values: Mapping[str, Any], origins: Mapping[setting_names.Path, str]) -> str:
     place = tuple(str(part) for part in details["loc"])
     settings = dict(setting_names.all_settings())
     path = next((place[:length] for length in range(len(place), 0, -1) if place[:length] in settings), place)
@@ -115,7 +114,8 @@ def _problem(
         return f"unknown setting {name!r} {origin}; {_near(name, known)}"
     field = settings.get(path)
     if details["type"] == "missing":
-        return f"setting {name} is missing, expected a value; write {setting_names.variable_of(path)} or put it in the file"
+        variable = setting_names.variable_of(path)
+        return f"setting {name} is missing, expected a value; put it into the file, or into {variable}"
     value = setting_names.value_at(values, path)
     shown = "(not shown)" if field is None or _is_secret(field.annotation) else repr(value)
     if len(shown) > _SHOWN_CHARACTERS:

@@ -26,7 +26,7 @@ router = APIRouter(tags=["openai"])
 
 _PATH: Final = "/v1/chat/completions"
 _BODY: Final[BodyReader[ChatRequest]] = BodyReader(ChatRequest, takes_form=False)
-_ERRORS: Final = (400, 408, 413, 415, 422, *ACCESS_STATUSES, *WORK_STATUSES)
+_ERRORS: Final = (*BODY_STATUSES, *ACCESS_STATUSES, *WORK_STATUSES)
 
 
 @router.post(

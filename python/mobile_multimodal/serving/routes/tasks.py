@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final
 
 from fastapi import APIRouter
@@ -36,12 +36,13 @@ from mobile_multimodal.serving.workers.job import Job, JobResult
 router = APIRouter(tags=["tasks"])
 
 _ERRORS: Final = (*BODY_STATUSES, *ACCESS_STATUSES, *WORK_STATUSES)
+_Handler = Callable[[Request], Awaitable[Response]]
 _STREAM_WORDS: Final = (
     'with "stream": true: events `piece` {"text"}, then `result` (as application/json) or `error` (a problem)'
 )
 
 
-def _route(path: str, request_name: str, response_name: str, **media: str) -> Any:
+def _route(path: str, request_name: str, response_name: str, **media: str) -> Callable[[_Handler], _Handler]:
     return router.post(
         path,
         responses=answers(path, response_name, *_ERRORS, **media),
@@ -141,9 +142,7 @@ async def _stream(services: Services, request: Request, query: Query) -> Respons
                 yield _event_of(services, request, query, piece)
         except MobileMultiModalError as error:
             request.state.error = error
-            yield event(
-                problem_of(error, instance=request.url.path, request_id=request.state.request_id), name="error"
-            )
+            yield event(problem_of(error, instance=request.url.path, request_id=request.state.request_id), name="error")
         finally:
             await pieces.aclose()  # type: ignore[attr-defined]
 
