@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mobile_multimodal.errors import MobileMultiModalError
+from mobile_multimodal.errors import MobileMultiModalError, RateLimitedError
 from mobile_multimodal.serving.problems import MisdirectedRequestError, error_response
 from mobile_multimodal.serving.services import Services
 
 _PROTECTED: Final = "/v1/"  # health and the page are for everybody who reaches the server
 _LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+
+class _RefusedError(Exception):
+    """An error with header fields of its own."""
+
+    def __init__(self, error: RateLimitedError, fields: Mapping[str, str]) -> None:
+        super().__init__()
+        self.error = error
+        self.fields = fields
 
 
 class AccessControl:
@@ -36,6 +46,9 @@ class AccessControl:
         try:
             self._check_name(Headers(scope=scope).get("host", ""))
             fields = await self._admit(scope) if scope["path"].startswith(_PROTECTED) else {}
+        except _RefusedError as refusal:
+            await error_response(refusal.error, scope, refusal.fields)(scope, receive, send)
+            return
         except MobileMultiModalError as error:
             await error_response(error, scope)(scope, receive, send)
             return
@@ -51,9 +64,17 @@ class AccessControl:
 
         await self._app(scope, receive, send_with_fields)
 
-    async def _admit(self, scope: Scope) -> dict[str, str]:
-        """The header fields that belong on the answer, such as what is left of a limit."""
-        return {}
+    async def _admit(self, scope: Scope) -> Mapping[str, str]:
+        """The header fields that belong on the answer: what is left of the caller's limits."""
+        peer = scope.get("client")
+        caller = await self._services.authenticator.authenticate(scope["headers"], peer[0] if peer else None)
+        scope["state"]["log"] = {"caller": caller.name}
+        decision = await self._services.limiter.check(caller)
+        try:
+            decision.raise_if_refused()
+        except RateLimitedError as error:
+            raise _RefusedError(error, decision.header_fields) from None
+        return decision.header_fields
 
     def _check_name(self, host: str) -> None:
         if not self._names or "*" in self._names:

@@ -13,6 +13,8 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from mobile_multimodal import __version__
+from mobile_multimodal.serving.redis_guard import RedisStatus
+from mobile_multimodal.serving.response_cache import Source
 from mobile_multimodal.serving.workers.job import Task
 from mobile_multimodal.serving.workers.pool_observer import PoolObserver, RestartReason
 
@@ -106,6 +108,10 @@ class ServerMetrics(PoolObserver):
         Gauge(f"{_PREFIX}_cache_bytes", "Bytes in the response cache", registry=self.registry).set_function(used_bytes)
         Gauge(f"{_PREFIX}_cache_limit_bytes", "Bytes it may hold", registry=self.registry).set(limit_bytes)
 
+    def watch_redis(self, status: Callable[[], Iterable[RedisStatus]]) -> None:
+        """Adds whether Redis answers, for each use that it has."""
+        self.registry.register(_RedisCollector(status))
+
     def request_started(self) -> None:
         self.in_flight += 1
         self._in_flight.set(self.in_flight)
@@ -136,6 +142,13 @@ class ServerMetrics(PoolObserver):
     def cache_miss(self, cache: str, count: int = 1) -> None:
         self._cache_counts[cache][1] += count
         self._cache_misses.labels(cache).inc(count)
+
+    def cache_asked(self, source: Source) -> None:
+        """Counts a question to the response cache; an answer that another request worked out is a hit in memory."""
+        if source == "computed":
+            self.cache_miss("response")
+        else:
+            self.cache_hit("response", "redis" if source == "redis" else "memory")
 
     # What a PoolObserver is told.
 
@@ -178,6 +191,19 @@ class ServerMetrics(PoolObserver):
     def cache_counts(self) -> dict[str, dict[str, int]]:
         """Hits and misses of each cache."""
         return {name: {"hits": hits, "misses": misses} for name, (hits, misses) in self._cache_counts.items()}
+
+
+class _RedisCollector(Collector):
+    """Without Redis there is no series: an alert on 0 must not fire where nothing was ever there."""
+
+    def __init__(self, status: Callable[[], Iterable[RedisStatus]]) -> None:
+        self._status = status
+
+    def collect(self) -> Iterable[Metric]:
+        found = GaugeMetricFamily(f"{_PREFIX}_backend_up", "1 where a back end answers", labels=["backend", "use"])
+        for status in self._status():
+            found.add_metric(["redis", status.use], int(status.is_up))
+        yield found
 
 
 class _PoolCollector(Collector):

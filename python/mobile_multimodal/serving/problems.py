@@ -177,7 +177,7 @@ def error_response(error: BaseException, scope: Scope, headers: Mapping[str, str
     return Response(
         json.dumps(content, ensure_ascii=False).encode("utf-8", "replace"),
         status_code=status,
-        headers={**headers_of(error), **(headers or {})},
+        headers={**headers_of(error), **{name.lower(): value for name, value in (headers or {}).items()}},
         media_type=media_type,
     )
 

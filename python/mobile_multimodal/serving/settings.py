@@ -11,6 +11,9 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from mobile_multimodal.model.hub import DEFAULT_MODEL
+from mobile_multimodal.serving.authentication import AuthenticationSettings
+from mobile_multimodal.serving.rate_limits import RateLimitSettings
+from mobile_multimodal.serving.response_cache import ResponseCacheSettings
 from mobile_multimodal.serving.workers.pool_settings import PoolSettings
 from mobile_multimodal.settings import MAX_DEADLINE_SECONDS, MAX_THREADS
 
@@ -51,9 +54,6 @@ class SettingFields(BaseSettings):
         default=(),
         description="names that requests may be addressed to (the Host header), with commas; * is any. "
         "By default: on loopback without keys only the names of this machine, else any",
-    )
-    trusted_proxies: Words = Field(
-        default=(), description="addresses of proxies whose X-Forwarded-For is believed, with commas; * is any"
     )
 
     # What it serves.
@@ -113,6 +113,11 @@ class SettingFields(BaseSettings):
     # Proxies keep connections for 60 seconds or less: the side that sends requests must be the one that hangs up.
     keep_alive_seconds: int = Field(default=75, ge=1, le=3600, description="rest of a connection between requests")
 
+    # Who may ask, how often, and what is kept. The docstrings of these classes explain their settings.
+    authentication: AuthenticationSettings = Field(default_factory=AuthenticationSettings)
+    limits: RateLimitSettings = Field(default_factory=RateLimitSettings)
+    cache: ResponseCacheSettings = Field(default_factory=ResponseCacheSettings)
+
     # The end.
     drain_delay_seconds: float = Field(
         default=5.0,
@@ -147,7 +152,7 @@ class SettingFields(BaseSettings):
     @property
     def needs_access(self) -> bool:
         """Whether requests need a key or a token."""
-        return False
+        return self.authentication.is_required
 
     @property
     def is_loopback(self) -> bool:
@@ -175,6 +180,14 @@ class SettingFields(BaseSettings):
                     ("max_buffered_bytes", "max_body_bytes"),
                     f"max_buffered_bytes is {self.max_buffered_bytes} and max_body_bytes {self.max_body_bytes}, "
                     "expected room for one request at least; raise the first",
+                )
+            )
+        if not self.is_loopback and not self.needs_access and not self.authentication.allow_anonymous:
+            found.append(
+                (
+                    ("host", "authentication"),
+                    f"host is {self.host!r}, which others can reach, and callers need no key or token; "
+                    "name --api-keys-file or --tokens-key-set, or say --allow-anonymous",
                 )
             )
         if self.metrics and self.port == self.metrics_port != 0 and self.host == self.metrics_host:

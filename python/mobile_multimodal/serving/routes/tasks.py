@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Final
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Final
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -31,7 +31,7 @@ from mobile_multimodal.serving.picture_input import picture_of
 from mobile_multimodal.serving.problems import problem_of
 from mobile_multimodal.serving.request_body import Body, BodyReader
 from mobile_multimodal.serving.services import Services, services_of
-from mobile_multimodal.serving.workers.job import Job, JobResult
+from mobile_multimodal.serving.workers.job import Job
 
 router = APIRouter(tags=["tasks"])
 
@@ -135,7 +135,7 @@ async def _stream(services: Services, request: Request, query: Query) -> Respons
     # The first piece comes before the header goes: what fails until then is answered with its own status.
     first = await while_connected(services, request, anext(pieces))
 
-    async def events() -> AsyncIterator[str]:
+    async def events() -> AsyncGenerator[str, None]:
         try:
             yield _event_of(services, request, query, first)
             async for piece in pieces:
@@ -144,18 +144,12 @@ async def _stream(services: Services, request: Request, query: Query) -> Respons
             request.state.error = error
             yield event(problem_of(error, instance=request.url.path, request_id=request.state.request_id), name="error")
         finally:
-            await pieces.aclose()  # type: ignore[attr-defined]
+            await pieces.aclose()
 
     return event_response(services, request, events())
 
 
-def _event_of(services: Services, request: Request, query: Query, piece: dict[str, Any] | JobResult) -> str:
-    if not isinstance(piece, JobResult):
-        return event({"text": piece["text"]}, name="piece")
-    outcome = Outcome(
-        value=piece.value,
-        queue_seconds=piece.queue_seconds,
-        inference_seconds=piece.inference_seconds,
-        started_at=request.state.started_at,
-    )
-    return event(response_body(services, request, query, outcome), name="result")
+def _event_of(services: Services, request: Request, query: Query, piece: str | Outcome) -> str:
+    if isinstance(piece, str):
+        return event({"text": piece}, name="piece")
+    return event(response_body(services, request, query, piece), name="result")
