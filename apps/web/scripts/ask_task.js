@@ -82,15 +82,16 @@ export function askTask(session, rerun) {
       const { plan, response, times, picture } = record;
       const { result } = response;
       const isChoice = Boolean(result.probabilities);
+      const shares = sharesOf(result).slice(isChoice ? 0 : 1); // the first of the model's own is the answer itself
       byId("asked").textContent = plan.question;
       byId("answer-text").textContent = result.text;
-      showConfidence(byId("answer-confidence"), result.confidence);
-      byId("alternatives-title").textContent = isChoice ? "Your answers" : "What it thought of";
+      showConfidence(byId("answer-confidence"), result.confidence, "of this answer");
+      byId("alternatives-title").textContent = isChoice ? "Your answers" : "What else it thought of";
       byId("alternatives").replaceChildren(
-        ...sharesOf(result).map(([text, share], index) => shareEntry(text, share, { isFirst: index === 0 })),
+        ...shares.map(([text, share], index) => shareEntry(text, share, { isFirst: isChoice && index === 0 })),
       );
       const unanswerable = result.unanswerable === undefined ? "" : `${shareText(result.unanswerable)} that the picture does not tell · `;
-      byId("answer-facts").textContent = `${unanswerable}${millisecondsText(times.roundTripMilliseconds)}`;
+      byId("answer-facts").textContent = `${unanswerable}answered in ${millisecondsText(times.roundTripMilliseconds)}`.replace(/^a/, "A");
       if (isNew) {
         const others = picture.questions.filter(
           ({ plan: old }) => JSON.stringify(old.fields) !== JSON.stringify(plan.fields),

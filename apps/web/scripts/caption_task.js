@@ -33,7 +33,7 @@ export function captionTask(session) {
     show({ response, picture, times }) {
       const { result } = response;
       text.textContent = result.text;
-      showConfidence(byId("caption-confidence"), result.confidence);
+      showConfidence(byId("caption-confidence"), result.confidence, "of its words");
       byId("caption-facts").textContent = [
         times.firstWordMilliseconds === null ? "" : `First word after ${millisecondsText(times.firstWordMilliseconds)}`,
         `whole after ${millisecondsText(times.roundTripMilliseconds)}`,

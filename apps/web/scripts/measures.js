@@ -5,16 +5,16 @@ import { shareText } from "./quantities.js";
 
 /** What a share is called. The bounds are for reading only: the model is not calibrated to them. */
 function wordOf(share) {
-  if (share >= 0.8) return "sure";
-  if (share >= 0.5) return "fairly sure";
-  if (share >= 0.25) return "unsure";
-  return "a guess";
+  if (share >= 0.8) return "Sure";
+  if (share >= 0.5) return "Fairly sure";
+  if (share >= 0.25) return "Unsure";
+  return "Very unsure";
 }
 
-/** Puts the confidence into `place`: a bar, the number, and a word for it. */
-export function showConfidence(place, share) {
+/** Puts the confidence into `place`: a bar, the number, and words for it, with `ofWhat` behind them. */
+export function showConfidence(place, share, ofWhat) {
   place.replaceChildren(
-    element("span", { class: "measure-word", text: `Confidence: ${wordOf(share)}` }),
+    element("span", { class: "measure-word", text: `${wordOf(share)} ${ofWhat}` }),
     bar(share),
     element("span", { class: "measure-number", text: shareText(share) }),
   );

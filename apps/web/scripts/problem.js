@@ -47,7 +47,7 @@ export function problemFrom(told, { status = 0, requestId = "", retryAfterSecond
   return new Problem({
     title: seen.title || TITLES[number] || "The server gave no answer",
     detail: typeof seen.detail === "string" ? seen.detail : `It answered ${number} without an explanation.`,
-    hint: typeof seen.hint === "string" ? seen.hint : "",
+    hint: typeof seen.hint === "string" ? seen.hint : "Try again; if it lasts, look for the request id in the server's log.",
     status: number,
     requestId: seen.request_id || requestId,
     retryAfterSeconds,

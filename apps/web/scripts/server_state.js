@@ -8,17 +8,14 @@ const POLL_MILLISECONDS = 15_000; // only while the page is seen: a forgotten ta
 
 /** Keeps the chip in the header and the strip in step. */
 export function setUpServerState(session) {
-  let server = [];
-  let answer = [];
-
   function setChip(state, text) {
     byId("server-state").dataset.state = state;
     byId("server-state-text").textContent = text;
   }
 
-  function show() {
-    byId("strip").replaceChildren(
-      ...[...answer, ...server].map(([name, value, title]) =>
+  function show(place, facts) {
+    byId(place).replaceChildren(
+      ...facts.map(([name, value, title]) =>
         element("div", { title }, element("dt", { text: name }), element("dd", { text: value })),
       ),
     );
@@ -27,19 +24,17 @@ export function setUpServerState(session) {
   async function ask() {
     try {
       const stats = await getJson("v1/stats");
-      server = serverFacts(stats);
-      setChip(stats.is_ready === false ? "waiting" : "ready", stats.is_ready === false ? "starting" : "ready");
+      show("server-strip", serverFacts(stats));
+      setChip(stats.ready ? "ready" : "waiting", stats.ready ? "ready" : "not ready");
     } catch (problem) {
       if (problem.status === 401 || problem.status === 403) setChip("waiting", "needs a key");
       else if (problem.status) setChip("waiting", "busy");
       else setChip("gone", "not reachable");
     }
-    show();
   }
 
   session.addEventListener("result", ({ detail }) => {
-    answer = answerFacts(detail);
-    show();
+    show("answer-strip", answerFacts(detail));
     ask();
   });
   document.addEventListener("visibilitychange", () => {
@@ -63,11 +58,17 @@ function answerFacts({ response, times }) {
   return facts;
 }
 
-function serverFacts(stats) {
-  const { model = {}, workers = [] } = stats;
-  const facts = [["Model", model.name ?? "unknown", model.version]];
-  if (model.version) facts.push(["Version", model.version.slice(0, 8), model.version]);
-  if (model.file_bytes) facts.push(["File", bytesText(model.file_bytes), "size of the model file"]);
-  facts.push(["Workers", String(workers.length), "processes that run the model"]);
-  return facts;
+function serverFacts({ model, queue, workers }) {
+  const able = workers.filter(({ state }) => state === "ready" || state === "busy").length;
+  const facts = [
+    ["Workers", able === workers.length ? String(able) : `${able} of ${workers.length}`, "processes that run the model"],
+    ["Waiting", String(queue.length), `requests in the queue, which holds ${queue.limit}`],
+  ];
+  if (!model) return facts; // no worker has opened it yet
+  return [
+    ["Model", model.name, `programs: ${model.programs.join(", ")}`],
+    ["Version", model.model_version.slice(0, 8), `SHA-256 of the model file: ${model.model_version}`],
+    ["File", bytesText(model.file_bytes), "size of the model file"],
+    ...facts,
+  ];
 }

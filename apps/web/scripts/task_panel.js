@@ -197,5 +197,7 @@ export class TaskPanel {
 
   #setState(state) {
     this.#root.dataset.state = state;
+    // On a narrow screen the answer is below the picture: it comes into sight, the rest of the page stays.
+    if (state === "done" || state === "failed") this.#output.scrollIntoView({ block: "nearest" });
   }
 }
