@@ -5,9 +5,12 @@ import { bytesText, millisecondsText } from "./quantities.js";
 import { getJson } from "./requests.js";
 
 const POLL_MILLISECONDS = 15_000; // only while the page is seen: a forgotten tab asks nothing
+const FRESH_MILLISECONDS = 5_000; // questions count against a rate limit as well
 
 /** Keeps the chip in the header and the strip in step. */
 export function setUpServerState(session) {
+  let askedAt = -Infinity;
+
   function setChip(state, text) {
     byId("server-state").dataset.state = state;
     byId("server-state-text").textContent = text;
@@ -22,10 +25,11 @@ export function setUpServerState(session) {
   }
 
   async function ask() {
+    askedAt = performance.now();
     try {
       const stats = await getJson("v1/stats");
       show("server-strip", serverFacts(stats));
-      setChip(stats.ready ? "ready" : "waiting", stats.ready ? "ready" : "not ready");
+      setChip(stats.is_ready ? "ready" : "waiting", stats.is_ready ? "ready" : "not ready");
     } catch (problem) {
       if (problem.status === 401 || problem.status === 403) setChip("waiting", "needs a key");
       else if (problem.status) setChip("waiting", "busy");
@@ -35,7 +39,7 @@ export function setUpServerState(session) {
 
   session.addEventListener("result", ({ detail }) => {
     show("answer-strip", answerFacts(detail));
-    ask();
+    if (performance.now() - askedAt > FRESH_MILLISECONDS) ask();
   });
   document.addEventListener("visibilitychange", () => {
     if (!document.hidden) ask();
