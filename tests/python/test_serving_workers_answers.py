@@ -59,8 +59,10 @@ def test_every_task_answers_as_the_model_does(shipped_model: MobileMultiModalLLM
                 options = ["a cat", "a dog"]
                 chosen = await value("choose", question="What is it?", options=options)
                 assert chosen["probabilities"] == shipped_model.choose(CAT, "What is it?", options)
-                assert chosen["confidence"] == chosen["probabilities"][chosen["text"]] == max(
-                    chosen["probabilities"].values()
+                assert (
+                    chosen["confidence"]
+                    == chosen["probabilities"][chosen["text"]]
+                    == max(chosen["probabilities"].values())
                 )
                 assert (await value("embed_image"))["embedding"] == shipped_model.embed_image(CAT).tolist()
                 assert (await value("embed_text", None, text="a cat"))["embedding"] == (
@@ -142,8 +144,8 @@ def test_a_caption_comes_in_pieces_and_then_whole() -> None:
             assert whole.value["text"] == result.value["text"]
             with pytest.raises(InvalidInputError, match="num_beams is 3 in a stream"):
                 await anext(pool.stream(caption_job(num_beams=3), deadline=soon()))
+            job = Job(task="ask", image=CAT, arguments={"question": "who?"})
             with pytest.raises(InvalidInputError, match="task is 'ask' in a stream"):
-                job = Job(task="ask", image=CAT, arguments={"question": "who?"})
                 await anext(pool.stream(job, deadline=soon()))
             with pytest.raises(InvalidImageError):
                 await anext(pool.stream(caption_job(b"no picture"), deadline=soon()))
@@ -197,9 +199,7 @@ def test_pages_leave_a_worker_free() -> None:
             await until(lambda: pool.status().running == 1)
             assert [worker.task for worker in pool.status().workers if worker.state == "busy"] == ["ocr"]
             assert pool.status().queue_length == 1
-            text = asyncio.create_task(
-                pool.run(Job(task="embed_text", arguments={"text": "a cat"}), deadline=soon())
-            )
+            text = asyncio.create_task(pool.run(Job(task="embed_text", arguments={"text": "a cat"}), deadline=soon()))
             await until(lambda: pool.status().running == 2)
             assert {worker.task for worker in pool.status().workers} == {"ocr", "embed_text"}
             for pid in pids_of(pool):

@@ -31,6 +31,7 @@ from worker_pools import (
 
 from mobile_multimodal.errors import DeadlineExceededError, DrainingError, WorkerLostError
 from mobile_multimodal.serving.workers.job import Job, JobResult
+from mobile_multimodal.serving.workers.pool_observer import PoolObserver
 from mobile_multimodal.serving.workers.worker_pool import WorkerPool
 
 pytestmark = pytest.mark.usefixtures("shipped_model")
@@ -140,9 +141,7 @@ def test_members_of_a_lost_batch_go_on_one_by_one() -> None:
         recorder = Recorder()
         async with pool_of(recorder, batch_wait_milliseconds=500, max_batch=3) as pool:
             pid = await _stopped_worker(pool)
-            jobs = [
-                asyncio.create_task(pool.run(caption_job(image), deadline=soon())) for image in (CAT, BOATS, CAT)
-            ]
+            jobs = [asyncio.create_task(pool.run(caption_job(image), deadline=soon())) for image in (CAT, BOATS, CAT)]
             await until(lambda: pool.status().running == 3)
             os.kill(pid, signal.SIGKILL)
             results = await asyncio.gather(*jobs)
@@ -169,6 +168,47 @@ def test_a_hanging_worker_is_replaced_and_the_caller_told_at_the_deadline() -> N
         assert recorder.count("failed", "caption", "DeadlineExceededError") == 1
 
     run(main())
+
+
+def test_an_idle_worker_that_answers_nothing_is_replaced() -> None:
+    async def main() -> None:
+        recorder = Recorder()
+        async with pool_of(recorder, silent_seconds=0.5) as pool:
+            pid = await _stopped_worker(pool)
+            await until(lambda: recorder.count("restarted", "stuck") >= 1)
+            await until(lambda: pool.status().is_ready)
+            assert pid not in pids_of(pool)
+            assert not is_running(pid)
+
+    run(main())
+
+
+def test_a_busy_worker_that_answers_nothing_does_not_count_as_ready() -> None:
+    async def main() -> None:
+        async with pool_of(silent_seconds=0.5) as pool:
+            pid = await _stopped_worker(pool)
+            job = asyncio.create_task(pool.run(caption_job(), deadline=soon()))
+            await until(lambda: not pool.status().is_ready)
+            os.kill(pid, signal.SIGCONT)
+            await until(lambda: pool.status().is_ready)
+            assert (await job).value["text"]
+
+    run(main())
+
+
+def test_a_defect_in_counting_does_not_stop_the_work(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(PoolObserver):
+        def job_finished(self, task: Any, inference_seconds: float, value: Any) -> None:
+            raise ZeroDivisionError("a defect")
+
+    async def main() -> None:
+        async with pool_of(Broken()) as pool:
+            for _ in range(2):
+                assert (await pool.run(caption_job(), deadline=soon())).value["text"]
+            assert pool.status().workers[0].restarts == 0
+
+    run(main())
+    assert caplog.text.count("ZeroDivisionError: a defect") == 2
 
 
 def test_a_job_past_its_deadline_never_runs() -> None:
@@ -291,6 +331,7 @@ sys.path.insert(0, {tests!r})
 from worker_pools import CAT, caption_job, pids_of, soon
 from mobile_multimodal.serving.workers.job import Job
 from mobile_multimodal.serving.workers.pool_settings import PoolSettings
+from mobile_multimodal.serving.workers.pool_observer import PoolObserver
 from mobile_multimodal.serving.workers.worker_pool import WorkerPool
 
 async def main():

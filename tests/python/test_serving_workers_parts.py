@@ -17,18 +17,15 @@ from mobile_multimodal import errors
 from mobile_multimodal.errors import (
     DeadlineExceededError,
     InternalError,
-    InvalidImageError,
     InvalidInputError,
     MobileMultiModalError,
     OutOfMemoryError,
-    QueueFullError,
     UnavailableError,
 )
 from mobile_multimodal.serving.workers.channel import (
     ChannelClosedError,
+    WorkerChannel,
     read_frame,
-    receive_frame,
-    send_frame,
     write_frame,
 )
 from mobile_multimodal.serving.workers.error_record import error_of_record, record_of_error
@@ -86,6 +83,7 @@ def test_a_job_does_not_change_with_the_dictionary_it_was_made_from() -> None:
         {"max_batch": 0},
         {"batch_wait_milliseconds": -1},
         {"stuck_grace_seconds": math.inf},
+        {"silent_seconds": 0},
         {"start_seconds": 0},
         {"retries": -1},
         {"feature_cache_bytes": -1},
@@ -127,12 +125,13 @@ def test_frames_carry_any_text_and_any_bytes_both_ways() -> None:
         header = {"text": "naïve \N{CAT FACE} \ud800 \n", "number": 1.5}
         parts = [bytes(range(256)) * 2000, b"", b"end"]
         write_frame(writer, header, parts)
-        received, body = await asyncio.to_thread(receive_frame, theirs)
+        channel = WorkerChannel(theirs)
+        received, body = await asyncio.to_thread(channel.receive)
         assert (received, bytes(body)) == (header, b"".join(parts))
-        await asyncio.to_thread(send_frame, theirs, header)
+        await asyncio.to_thread(channel.send, header)
         assert await read_frame(reader) == header
         theirs.sendall(b"\0\0\0\x09\0\0\0\0{")  # the sender dies in the middle of a frame
-        theirs.close()
+        channel.close()
         with pytest.raises(ChannelClosedError):
             await read_frame(reader)
         writer.close()
@@ -144,11 +143,27 @@ def test_frames_carry_any_text_and_any_bytes_both_ways() -> None:
 def test_a_closed_channel_is_seen_from_a_worker() -> None:
     ours, theirs = socket.socketpair()
     ours.close()
-    with theirs:
+    channel = WorkerChannel(theirs)
+    with pytest.raises(ChannelClosedError):
+        channel.receive()
+    with pytest.raises(ChannelClosedError):
+        channel.send({"kind": "done"})
+    channel.close()
+
+
+@pytest.mark.parametrize("sizes", [b"\xff\xff\xff\xff\0\0\0\0", b"\0\0\0\x02\0\0\0\x01"])
+def test_a_worker_cannot_make_the_front_hold_what_it_likes(sizes: bytes) -> None:
+    async def main() -> None:
+        ours, theirs = socket.socketpair()
+        reader, writer = await asyncio.open_unix_connection(sock=ours)
+        theirs.sendall(sizes + b"{}x")
         with pytest.raises(ChannelClosedError):
-            receive_frame(theirs)
-        with pytest.raises(ChannelClosedError):
-            send_frame(theirs, {"kind": "done"})
+            await read_frame(reader)
+        theirs.close()
+        writer.close()
+        await writer.wait_closed()
+
+    run(main())
 
 
 def _pending(number: int, image: bytes = CAT) -> PendingJob:
@@ -256,5 +271,3 @@ def test_a_file_is_named_as_sha256sum_does(tmp_path: Path) -> None:
     file = tmp_path / "abc"
     file.write_bytes(b"abc")  # FIPS 180-2, appendix B.1
     assert sha256_of_file(file) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-
-

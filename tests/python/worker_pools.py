@@ -68,7 +68,8 @@ def run(main: Coroutine[Any, Any, Result]) -> Result:
 @asynccontextmanager
 async def pool_of(observer: PoolObserver | None = None, **settings: Any) -> AsyncIterator[WorkerPool]:
     """A started pool, of one worker unless said otherwise; it is stopped in any case, and leaves no process."""
-    pool = WorkerPool(PoolSettings(**{"workers": 1, **settings}), observer)
+    defaults = {"workers": 1, "silent_seconds": 10 * PATIENCE_SECONDS}
+    pool = WorkerPool(PoolSettings(**(defaults | settings)), observer)
     await pool.start()
     pids = pids_of(pool)
     try:
