@@ -25,6 +25,7 @@ from mobile_multimodal.serving.response_cache import ResponseCache
 from mobile_multimodal.serving.routes import chat, embeddings, health, models, search, stats, tasks
 from mobile_multimodal.serving.routes.page import find_page, page_routes
 from mobile_multimodal.serving.search_index import SearchIndex
+from mobile_multimodal.serving.security_headers import SecurityHeaders
 from mobile_multimodal.serving.services import Services
 from mobile_multimodal.serving.settings import ServeSettings
 from mobile_multimodal.serving.workers.worker_pool import WorkerPool
@@ -96,6 +97,7 @@ def create_app(settings: ServeSettings) -> FastAPI:
         timeout_seconds=settings.body_timeout_seconds,
     )
     app.add_middleware(RequestContext, services=services)
+    app.add_middleware(SecurityHeaders, settings=settings.security_settings())
     return app
 
 

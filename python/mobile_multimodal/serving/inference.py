@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, Literal, TypeVar
@@ -227,4 +227,4 @@ async def stream(services: Services, request: Request, query: Query) -> AsyncGen
                 started_at=request.state.started_at,
             )
     finally:
-        await pieces.aclose()
+        await pieces.aclose()  # type: ignore[attr-defined]

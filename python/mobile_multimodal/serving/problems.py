@@ -69,12 +69,6 @@ class UnsupportedMediaTypeError(HttpError):
     status = 415
 
 
-class MisdirectedRequestError(HttpError):
-    """The request is addressed to another server."""
-
-    status = 421
-
-
 class SchemaError(HttpError):
     """The body is well formed, and its fields are not those of the request."""
 

@@ -79,8 +79,9 @@ class Setting:
         """What it does: the field's own words, or its line in the docstring of its class."""
         if self.field.description:
             return self.field.description
-        found = re.search(rf"^ *(?:\w+, )*{self.path[-1]}(?:, \w+)*  +(.+)$", self.owner.__doc__ or "", re.MULTILINE)
-        return found[1] if found else ""
+        name = rf"(?:\w+, )*{self.path[-1]}(?:, \w+)*"
+        found = re.search(rf"^( *){name}  +(.+(?:\n\1 {{4,}}.+)*)", self.owner.__doc__ or "", re.MULTILINE)
+        return " ".join(found[2].split()) if found else ""
 
     @property
     def help(self) -> str:

@@ -5,31 +5,23 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from mobile_multimodal.model.hub import DEFAULT_MODEL
 from mobile_multimodal.serving.authentication import AuthenticationSettings
 from mobile_multimodal.serving.rate_limits import RateLimitSettings
+from mobile_multimodal.serving.request_origins import LOOPBACK_HOSTS, Host, RequestOriginSettings
 from mobile_multimodal.serving.response_cache import ResponseCacheSettings
+from mobile_multimodal.serving.security_headers import Origin, SecurityHeadersSettings
 from mobile_multimodal.serving.workers.pool_settings import PoolSettings
 from mobile_multimodal.settings import MAX_DEADLINE_SECONDS, MAX_THREADS
 
 ENVIRONMENT_PREFIX: Final = "MOBILE_MM_SERVE_"
 
 Port = Annotated[int, Field(ge=0, le=65535)]
-
-
-def _split(value: Any) -> Any:
-    """Environment and flags write a list with commas; a TOML file has lists of its own."""
-    if isinstance(value, str):
-        return tuple(word for word in (part.strip() for part in value.split(",")) if word)
-    return value
-
-
-Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
 
 class SettingFields(BaseSettings):
@@ -50,10 +42,17 @@ class SettingFields(BaseSettings):
     metrics: bool = Field(default=True, description="expose metrics for Prometheus")
     metrics_host: str = Field(default="127.0.0.1", min_length=1, description="address of the metrics")
     metrics_port: Port = Field(default=8000, description="port of the metrics; 0 takes a free one")
-    allowed_hosts: Words = Field(
+    allowed_hosts: tuple[Host, ...] = Field(
         default=(),
-        description="names that requests may be addressed to (the Host header), with commas; * is any. "
-        "By default: on loopback without keys only the names of this machine, else any",
+        description="names that the server is reached by (the field Host), *.suffix for all below. By default those of "
+        "this machine on loopback without keys, else any",
+    )
+    allowed_origins: tuple[Origin, ...] = Field(
+        default=(), description="web pages of other hosts that may send requests and read answers, such as https://a.b"
+    )
+    is_behind_tls: bool = Field(default=False, description="all clients come through TLS; needed for hsts_seconds")
+    hsts_seconds: int = Field(
+        default=0, ge=0, le=2 * 365 * 86400, description="browsers shall come by TLS alone for so long"
     )
 
     # What it serves.
@@ -82,6 +81,13 @@ class SettingFields(BaseSettings):
     worker_memory_bytes: int | None = Field(default=None, ge=1 << 26, description="a worker above it is replaced")
     start_seconds: float = Field(
         default=60.0, ge=0.1, le=3600, allow_inf_nan=False, description="time for a worker to become ready"
+    )
+    silent_seconds: float = Field(
+        default=10.0,
+        ge=0.1,
+        le=3600,
+        allow_inf_nan=False,
+        description="a free worker that is silent so long is replaced",
     )
     retries: int = Field(default=1, ge=0, le=10, description="how often a request is tried again when its worker died")
 
@@ -163,6 +169,20 @@ class SettingFields(BaseSettings):
         """What the pool of workers is made with."""
         return PoolSettings(**{field.name: getattr(self, field.name) for field in fields(PoolSettings)})
 
+    def origin_settings(self) -> RequestOriginSettings:
+        """Which names and pages requests may come by. Loopback without keys has no other protection from a web page
+        whose own name points at 127.0.0.1."""
+        hosts = self.allowed_hosts
+        if not hosts and self.is_loopback and not self.needs_access:
+            hosts = LOOPBACK_HOSTS
+        return RequestOriginSettings(allowed_hosts=hosts, allowed_origins=self.allowed_origins)
+
+    def security_settings(self) -> SecurityHeadersSettings:
+        """What the header fields of every answer say."""
+        return SecurityHeadersSettings(
+            is_behind_tls=self.is_behind_tls, hsts_seconds=self.hsts_seconds, allowed_origins=self.allowed_origins
+        )
+
     def conflicts(self) -> list[tuple[tuple[str, ...], str]]:
         """Settings that are right alone and wrong together: (their names, what is wrong and what to do)."""
         found: list[tuple[tuple[str, ...], str]] = []
@@ -188,6 +208,14 @@ class SettingFields(BaseSettings):
                     ("host", "authentication"),
                     f"host is {self.host!r}, which others can reach, and callers need no key or token; "
                     "name --api-keys-file or --tokens-key-set, or say --allow-anonymous",
+                )
+            )
+        if self.hsts_seconds and not self.is_behind_tls:
+            found.append(
+                (
+                    ("hsts_seconds", "is_behind_tls"),
+                    f"hsts_seconds is {self.hsts_seconds} without is_behind_tls, expected TLS before the server: "
+                    "browsers would be locked out; set is_behind_tls where it is so",
                 )
             )
         if self.metrics and self.port == self.metrics_port != 0 and self.host == self.metrics_host:
