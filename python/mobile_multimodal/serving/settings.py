@@ -83,7 +83,7 @@ class SettingFields(BaseSettings):
         default=60.0, ge=0.1, le=3600, allow_inf_nan=False, description="time for a worker to become ready"
     )
     silent_seconds: float = Field(
-        default=10.0,
+        default=5.0,
         ge=0.1,
         le=3600,
         allow_inf_nan=False,
