@@ -12,7 +12,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,11 +23,8 @@ from joserfc import jwt
 from joserfc.jwk import ECKey
 from pydantic import ValidationError
 
-from mobile_multimodal.serving.access_log import AccessLog, request_id_from, route_of
 from mobile_multimodal.serving.api_keys import make_api_key
-from mobile_multimodal.serving.asgi import Application, Message, Receive, Scope, Send
-from mobile_multimodal.serving.authentication import Caller
-from mobile_multimodal.serving.logging import LoggingSettings, configure_logging
+from mobile_multimodal.serving.logging import LoggingSettings, bound_to_request, configure_logging
 from mobile_multimodal.serving.redaction import MAX_TEXT, without_secrets
 
 API_KEY = make_api_key("ada")[0]
@@ -254,122 +250,46 @@ def test_a_process_writes_its_log_to_standard_error_alone(tmp_path: Path) -> Non
     assert written[0]["cookie"] == "[removed]"
 
 
-# --- the line of a request --------------------------------------------------------------------------------------------
+# --- requests ---------------------------------------------------------------------------------------------------------
 
 
-def serve(
-    app: Application, *headers: tuple[bytes, bytes], path: str = "/v1/caption", body: bytes = b"12345"
-) -> list[Message]:
-    sent: list[Message] = []
+def test_every_line_of_a_request_has_its_id_and_no_other_line_has(lines: Callable[[], list[dict[str, Any]]]) -> None:
+    async def handle(request_id: str, wait: asyncio.Event) -> None:
+        with bound_to_request(request_id):
+            structlog.get_logger().info("started", mine=request_id)
+            await wait.wait()
+            await asyncio.create_task(work(request_id))
 
-    async def send(message: Message) -> None:
-        sent.append(message)
+    async def work(request_id: str) -> None:
+        logging.getLogger("inside").info("working", extra={"mine": request_id})
 
-    async def receive() -> Message:
-        return {"type": "http.request", "body": body}
+    async def scenario() -> None:
+        waits = [asyncio.Event() for _ in range(3)]
+        tasks = [asyncio.create_task(handle(f"request-{number}", wait)) for number, wait in enumerate(waits)]
+        await asyncio.sleep(0)
+        logging.getLogger("outside").info("between")
+        for wait in reversed(waits):
+            wait.set()
+            await asyncio.sleep(0)
+        await asyncio.gather(*tasks)
 
-    scope = {"type": "http", "method": "POST", "path": path, "query_string": b"token=x", "headers": list(headers)}
-    asyncio.run(AccessLog(app)(scope, receive, send))
-    return sent
-
-
-async def answering(scope: Scope, receive: Receive, send: Send) -> None:
-    await receive()
-    scope["route"] = SimpleNamespace(path="/v1/{task}")
-    scope["state"]["caller"] = Caller(name="ada", kind="api_key")
-    logging.getLogger("inside").info("working")
-    await send({"type": "http.response.start", "status": 201, "headers": [(b"x-request-id", b"another")]})
-    await send({"type": "http.response.body", "body": b"123", "more_body": True})
-    await send({"type": "http.response.body", "body": b"4567"})
-
-
-def test_a_request_is_one_line_with_route_status_caller_and_bytes(lines: Callable[[], list[dict[str, Any]]]) -> None:
-    sent = serve(answering, (b"x-request-id", b"abc-1"), (b"authorization", f"Bearer {API_KEY}".encode()))
-    inside, line = lines()
-    assert inside["request_id"] == "abc-1"
-    assert line.pop("duration_milliseconds") >= 0
-    assert line.pop("timestamp")
-    assert line == {
-        "event": "request",
-        "level": "info",
-        "logger": "mobile_multimodal.access",
-        "request_id": "abc-1",
-        "method": "POST",
-        "route": "/v1/{task}",
-        "status": 201,
-        "caller": "ada",
-        "bytes_received": 5,
-        "bytes_sent": 7,
-    }
-    assert sent[0]["headers"] == [(b"x-request-id", b"abc-1")]
-    assert "request_id" not in structlog.contextvars.get_contextvars()
+    asyncio.run(scenario())
+    written = lines()
+    assert len(written) == 7
+    for line in written:
+        assert line.get("request_id") == line.get("mine")
+    assert sum("request_id" in line for line in written) == 6
 
 
-@pytest.mark.parametrize(
-    "headers",
-    [
-        (),
-        ((b"x-request-id", b""),),
-        ((b"x-request-id", b"a b"),),
-        ((b"x-request-id", b"a\nb"),),
-        ((b"x-request-id", b"\xff"),),
-        ((b"x-request-id", b"-a"),),
-        ((b"x-request-id", b"a" * 129),),
-        ((b"x-request-id", b"a"), (b"x-request-id", b"b")),
-    ],
-)
-def test_an_id_that_is_not_sane_is_replaced(headers: tuple[tuple[bytes, bytes], ...]) -> None:
-    made = request_id_from(headers)
-    assert len(made) == 32
-    assert made != request_id_from(headers)
-
-
-def test_an_unknown_route_says_nothing_of_its_path(lines: Callable[[], list[dict[str, Any]]]) -> None:
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 404, "headers": []})
-        await send({"type": "http.response.body"})
-
-    serve(app, path="/secret-path")
+def test_extra_fields_of_the_standard_library_are_fields_without_secrets(
+    lines: Callable[[], list[dict[str, Any]]],
+) -> None:
+    extra = {"endpoint": "/v1/caption", "status": 200, "caller": "ada", "authorization": f"Bearer {API_KEY}"}
+    logging.getLogger("access").info("request", extra=extra)
     (line,) = lines()
-    assert (line["route"], line["status"], line["caller"]) == ("other", 404, None)
-    assert "secret-path" not in json.dumps(line)
-    assert route_of({"route": SimpleNamespace(path=5)}) == "other"
-
-
-def test_probes_are_logged_quietly_unless_they_fail(lines: Callable[[], list[dict[str, Any]]]) -> None:
-    def probe(status: int) -> Application:
-        async def app(scope: Scope, receive: Receive, send: Send) -> None:
-            scope["route"] = SimpleNamespace(path="/health/ready")
-            await send({"type": "http.response.start", "status": status, "headers": []})
-            await send({"type": "http.response.body"})
-
-        return app
-
-    serve(probe(200))
-    serve(probe(503))
-    assert [line["level"] for line in lines()] == ["debug", "info"]
-
-
-def test_a_failure_and_a_client_that_left_are_logged_as_such(lines: Callable[[], list[dict[str, Any]]]) -> None:
-    async def failing(scope: Scope, receive: Receive, send: Send) -> None:
-        raise RuntimeError("x")
-
-    async def cancelled(scope: Scope, receive: Receive, send: Send) -> None:
-        raise asyncio.CancelledError
-
-    async def cut_off(scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b"x", "more_body": True})
-
-    with pytest.raises(RuntimeError):
-        serve(failing)
-    with pytest.raises(asyncio.CancelledError):
-        serve(cancelled)
-    serve(cut_off)
-    failed, gone, short = lines()
-    assert (failed["status"], failed["failure"], failed["is_complete"]) == (500, "RuntimeError", False)
-    assert (gone["status"], gone["failure"]) == (499, "cancelled")
-    assert (short["status"], short["is_complete"]) == (200, False)
+    assert (line["event"], line["endpoint"], line["status"], line["caller"]) == ("request", "/v1/caption", 200, "ada")
+    assert line["authorization"] == "[removed]"
+    assert API_KEY not in json.dumps(line)
 
 
 def test_all_problems_of_the_settings_are_listed_at_once() -> None:

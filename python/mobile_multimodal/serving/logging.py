@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
 from typing import Any, Final, Literal, TextIO
 
 import structlog
@@ -56,7 +57,7 @@ def configure_logging(settings: LoggingSettings, stream: TextIO | None = None) -
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=first,
+        foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *first],  # what `extra=` holds becomes fields
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             structlog.processors.StackInfoRenderer(),
@@ -87,6 +88,13 @@ def configure_logging(settings: LoggingSettings, stream: TextIO | None = None) -
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )
+
+
+@contextlib.contextmanager
+def bound_to_request(request_id: str) -> Iterator[None]:
+    """Adds the id of a request to whatever is logged meanwhile, by tasks that are started meanwhile as well."""
+    with structlog.contextvars.bound_contextvars(request_id=request_id):
+        yield
 
 
 def remove_secrets(_: Any, __: str, event: _EventDict) -> _EventDict:
