@@ -105,21 +105,24 @@ class TaskRunner:
         self._cancelled.update(numbers)
 
     def run_batch(self, items: Sequence[WorkItem], emit: Emit) -> None:
-        """Does all jobs of a batch and emits a result or an error for each."""
+        """Does all jobs of a batch and emits a result or an error for each; the last one says that it is the last."""
         start = time.perf_counter()
         for item in items:
+            header: Header
             try:
-                value = self._run(item, emit)
+                header = {"kind": "result", "number": item.number, "value": self._run(item, emit)}
             except Exception as error:  # a defect in one job must not end the worker with the others
                 if not isinstance(error, (MobileMultiModalError, MemoryError)):
                     traceback.print_exc(file=sys.stderr)
-                emit({"kind": "error", "number": item.number, "error": record_of_error(error)})
-            else:
-                seconds = time.perf_counter() - start
-                emit({"kind": "result", "number": item.number, "value": value, "inference_seconds": seconds})
-        self._cancelled.clear()
+                header = {"kind": "error", "number": item.number, "error": record_of_error(error)}
+            header["inference_seconds"] = time.perf_counter() - start
+            header["done"] = None
+            if item is items[-1]:
+                self._cancelled.clear()
+                header["done"] = self._feature_cache_changes()
+            emit(header)
 
-    def feature_cache_changes(self) -> tuple[int, int]:
+    def _feature_cache_changes(self) -> tuple[int, int]:
         """Hits and misses of the cache of features since this was asked last."""
         last, self._statistics = self._statistics, self._session.cache_statistics()
         return self._statistics["hits"] - last["hits"], self._statistics["misses"] - last["misses"]

@@ -53,8 +53,6 @@ def _work(channel: WorkerChannel, settings: PoolSettings, control: ControlThread
     while (items := control.batches.get()) is not None:
         runner.run_batch(items, channel.send)
         del items  # the pictures' bytes, while the worker waits
-        hits, misses = runner.feature_cache_changes()
-        channel.send({"kind": "done", "feature_hits": hits, "feature_misses": misses})
     runner.close()
 
 
