@@ -19,6 +19,7 @@ from starlette.types import ASGIApp
 from mobile_multimodal.errors import InvalidInputError
 from mobile_multimodal.serving.application import create_app
 from mobile_multimodal.serving.http_protocol import bounded_protocol
+from mobile_multimodal.serving.logging import configure_logging
 from mobile_multimodal.serving.metrics_endpoint import metrics_app
 from mobile_multimodal.serving.services import Services
 from mobile_multimodal.serving.settings import ServeSettings
@@ -46,7 +47,8 @@ def run_server(settings: ServeSettings, on_listening: Callable[[Addresses, Servi
     on_listening  called when requests are answered
     Raises InvalidInputError (an address cannot be listened on), and what create_app and its workers raise.
     """
-    config = uvicorn.Config(_nothing, loop="auto")  # only to learn which event loop is installed
+    configure_logging(settings.logging)
+    config = uvicorn.Config(_nothing, loop="auto", log_config=None)  # only to learn which event loop is installed
     factory = config.get_loop_factory()
     loop = asyncio.new_event_loop() if factory is None else factory()
     try:
