@@ -25,6 +25,7 @@ from mobile_multimodal.serving.request_context import RequestContext
 from mobile_multimodal.serving.response_cache import ResponseCache
 from mobile_multimodal.serving.routes import chat, embeddings, health, models, search, stats, tasks
 from mobile_multimodal.serving.routes.page import find_page, page_routes
+from mobile_multimodal.serving.routes.reference import reference_routes
 from mobile_multimodal.serving.search_index import SearchIndex
 from mobile_multimodal.serving.security_headers import SecurityHeaders
 from mobile_multimodal.serving.services import Services
@@ -91,6 +92,8 @@ def create_app(settings: ServeSettings) -> FastAPI:
     app.include_router(health.router)
     if settings.page:
         app.router.routes.extend(_page_routes())
+    if settings.docs:
+        app.router.routes.extend(reference_routes())
     app.add_exception_handler(MobileMultiModalError, _answer_error)
     app.add_exception_handler(HTTPException, _answer_http_exception)
     # The last one added is the outermost.
