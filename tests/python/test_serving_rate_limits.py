@@ -343,17 +343,20 @@ def test_many_at_once_wait_together_not_one_after_another(server: RedisServer) -
     server.freeze()
 
     async def scenario() -> None:
-        guard = RedisGuard(settings_of(server, timeout_seconds=0.2, connections=2, retry_seconds=60), "cache")
+        guard = RedisGuard(settings_of(server, timeout_seconds=1.0, connections=2), "cache")
         results = await asyncio.gather(
             *(guard.call(lambda client: client.get("x")) for _ in range(50)), return_exceptions=True
         )
         assert all(isinstance(result, RedisDownError) for result in results)
         # One after another the breaker would have refused all but the first three.
         assert guard.status().calls == 50
+        server.thaw()
+        await until(lambda: guard.is_up)
+        for _ in range(3):  # no place among the connections was lost
+            assert await asyncio.gather(*(guard.call(lambda client: client.get("x")) for _ in range(50))) == [None] * 50
         await guard.close()
 
     run(scenario())
-    server.thaw()
 
 
 @needs_redis
