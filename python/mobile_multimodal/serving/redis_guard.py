@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 import random
 from collections.abc import Awaitable, Callable
@@ -181,7 +182,8 @@ class RedisGuard:
         if str(self._breaker.current_state) != pybreaker.STATE_CLOSED and not recovers and not self._is_closed:
             cause = error.__context__ if isinstance(error, pybreaker.CircuitBreakerError) else error
             _log.warning("redis for %s is left alone: %s", self.use, type(cause).__name__)
-            self._recovery = asyncio.get_running_loop().create_task(self._recover())
+            # In a context of its own: what it logs later belongs to no request.
+            self._recovery = contextvars.Context().run(asyncio.get_running_loop().create_task, self._recover())
 
     async def _recover(self) -> None:
         while str(self._breaker.current_state) != pybreaker.STATE_CLOSED:
