@@ -51,7 +51,7 @@ def _work(channel: WorkerChannel, settings: PoolSettings, control: ControlThread
         channel.send({"kind": "failed", "error": record_of_error(error)})
         return  # the front answers with stop
     control.runner = runner
-    channel.send({"kind": "ready", "model": model.identity()})
+    channel.send({"kind": "ready", "model": model.identity})
     while (items := control.batches.get()) is not None:
         runner.run_batch(items, channel.send)
         del items  # the pictures' bytes, while the worker waits
