@@ -168,7 +168,7 @@ class MobileMultiModalLLM:
         if verify:
             engine.verify()
         session = native.Session(
-            engine, threads=chosen.threads if threads is None else threads, enable_caching=config.enable_caching
+            engine, threads=chosen.threads if threads is None else threads, feature_cache_bytes=(1 << 20) if config.enable_caching else 0
         )
         return cls(engine, session, profile=chosen, isa=native.isa(), verified=verify, config=config)
 
