@@ -159,13 +159,25 @@ def test_closing_a_stream_ends_the_job() -> None:
     async def main() -> None:
         recorder = Recorder()
         async with pool_of(recorder) as pool:
-            stream = cast("AsyncGenerator[Any, None]", pool.stream(caption_job(), deadline=soon()))
-            assert isinstance(await anext(stream), dict)
-            await stream.aclose()
-            await until(lambda: pool.status().workers[0].state == "ready")
-            assert pool.status().running == 0
+            (pid,) = pids_of(pool)
+            for is_begun in (True, False):
+                stream = cast("AsyncGenerator[Any, None]", pool.stream(caption_job(), deadline=soon()))
+                if is_begun:
+                    assert isinstance(await anext(stream), dict)
+                    await stream.aclose()
+                else:  # nothing came yet
+                    os.kill(pid, signal.SIGSTOP)
+                    first = asyncio.ensure_future(anext(stream))
+                    await until(lambda: pool.status().running == 1)
+                    finished = recorder.count("finished")
+                    first.cancel()
+                    with pytest.raises(asyncio.CancelledError):
+                        await first
+                    os.kill(pid, signal.SIGCONT)
+                await until(lambda: pool.status().workers[0].state == "ready")
+                assert pool.status().running == 0
+            assert recorder.count("finished") == finished
             await pool.run(caption_job(), deadline=soon())
-        assert recorder.count("finished") == 1
 
     run(main())
 

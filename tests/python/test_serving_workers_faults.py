@@ -321,7 +321,7 @@ def test_a_worker_of_its_own_holds_less_than_30_MB() -> None:
 
     async def main() -> None:
         async with pool_of(workers=2, queue_length=1000) as pool:
-            jobs = [caption_job(_noise(seed), max_new_tokens=2) for seed in range(2 * count)]
+            jobs = [caption_job(_noise(seed)) for seed in range(2 * count)]
             jobs += [Job(task="ocr", image=PAGE)] * 2 + [caption_job(), caption_job(BOATS)] * settings.max_batch
             jobs.append(Job(task="choose", image=CAT, arguments={"question": "who?", "options": ["a", "b"]}))
             await asyncio.gather(*(pool.run(job, deadline=soon()) for job in jobs))

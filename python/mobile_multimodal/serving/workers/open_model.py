@@ -42,7 +42,9 @@ class OpenModel:
             raise ModelFormatError(f"model file {str(path)!r} changed while it was opened", "start the server again")
         self._threads = settings.threads_per_worker
         self._programs = frozenset(self.engine.programs())
-        self.session: Session = self._native.Session(self.engine, threads=self._threads)
+        self.session: Session = self._native.Session(
+            self.engine, threads=self._threads, feature_cache_bytes=settings.feature_cache_bytes
+        )
         metadata = self.engine.metadata()
         self.identity: dict[str, Any] = {  # as JSON, for the front
             "name": str(metadata.get("general.name", "")),
@@ -56,7 +58,7 @@ class OpenModel:
 
     def make_session(self) -> Session:
         """A session beside the one that is kept, for a task whose memory is not to stay."""
-        return self._native.Session(self.engine, threads=self._threads, enable_caching=False)  # type: ignore[no-any-return]
+        return self._native.Session(self.engine, threads=self._threads, feature_cache_bytes=0)  # type: ignore[no-any-return]
 
     def load_square(self, picture: memoryview) -> Pixels:
         """A picture in the size that the encoder sees. The core's own resize leaves such a one as it is, so all tasks
