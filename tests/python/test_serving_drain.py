@@ -16,6 +16,13 @@ import httpx
 import pytest
 from serving_process import ServerProcess, command, picture, running_server
 
+from mobile_multimodal.errors import InvalidInputError, ModelNotFoundError, NotFoundError
+from mobile_multimodal.serving.application import create_app
+from mobile_multimodal.serving.model_facts import facts_of_model
+from mobile_multimodal.serving.search_index import SearchIndex
+from mobile_multimodal.serving.server import listen
+from mobile_multimodal.serving.settings import ServeSettings
+
 # A request whose body stays out.
 ENDLESS = b"POST /v1/ocr HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
 
@@ -123,37 +130,35 @@ def test_a_signal_while_it_starts_ends_it() -> None:
     assert "Traceback" not in errors
 
 
-@pytest.mark.parametrize("setting", ["port", "metrics-port"])
-def test_a_port_that_is_taken_is_told_with_the_next_step(setting: str) -> None:
+def test_a_start_that_fails_says_why_and_ends_with_its_code(tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged.gguf"
+    damaged.write_bytes(b"GGUF" + bytes(100))
+    run = subprocess.run(command("--model", str(damaged)), capture_output=True, text=True, timeout=120)
+    assert run.returncode == 4
+    assert run.stderr.startswith("mobile-mm: ")
+    assert "hint: " in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def test_a_port_that_is_taken_is_told_with_the_next_step() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        run = subprocess.run(command(f"--{setting}", str(port)), capture_output=True, text=True, timeout=60)
-    assert run.returncode == 2
-    assert f"mobile-mm: {setting.replace('-', '_')} {port} on '127.0.0.1' cannot be listened on: " in run.stderr
-    assert f"choose another with --{setting} (0 takes a free one)" in run.stderr
+        with pytest.raises(
+            InvalidInputError, match=f"metrics_port {port} on '127.0.0.1' cannot be listened on"
+        ) as caught:
+            listen("127.0.0.1", port, "metrics_port")
+    assert caught.value.hint == "stop what has it, or choose another with --metrics-port (0 takes a free one)"
 
 
-@pytest.mark.parametrize(
-    ("flags", "code", "told"),
-    [
-        (["--model", "no-such-model"], 5, "no model is named 'no-such-model'"),
-        (["--index", "/nowhere"], 5, "there is no index '/nowhere'"),
-        (["--host", "no.such.host.invalid", "--allow-anonymous"], 2, "host 'no.such.host.invalid' has no address"),
-    ],
-)
-def test_a_start_that_fails_says_why(flags: list[str], code: int, told: str) -> None:
-    run = subprocess.run(command(*flags), capture_output=True, text=True, timeout=60)
-    assert run.returncode == code
-    assert told in run.stderr
-    assert "Traceback" not in run.stderr
+def test_a_host_without_an_address_is_told() -> None:
+    with pytest.raises(InvalidInputError, match="host .* has no address"):
+        listen("no.such.host.invalid", 0, "port")
 
 
-def test_a_damaged_model_file_is_told(tmp_path: Path) -> None:
-    damaged = tmp_path / "damaged.gguf"
-    damaged.write_bytes(b"GGUF" + bytes(100))
-    run = subprocess.run(command("--model", str(damaged)), capture_output=True, text=True, timeout=60)
-    assert run.returncode == 4
-    assert "hint: " in run.stderr
-    assert "Traceback" not in run.stderr
+def test_a_model_or_an_index_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFoundError, match="no model is named 'no-such-model'"):
+        create_app(ServeSettings(model="no-such-model"))
+    with pytest.raises(NotFoundError, match="there is no index"):
+        SearchIndex(tmp_path / "nothing", facts_of_model("mobile-mm-llm-int2").embedding)

@@ -108,9 +108,9 @@ class _Run:
 
     async def _serve(self) -> None:
         settings = self._settings
-        listener = _listen(settings.host, settings.port, "port")
+        listener = listen(settings.host, settings.port, "port")
         metrics_listener = (
-            _listen(settings.metrics_host, settings.metrics_port, "metrics_port") if settings.metrics else None
+            listen(settings.metrics_host, settings.metrics_port, "metrics_port") if settings.metrics else None
         )
         try:
             app = create_app(settings)
@@ -186,7 +186,7 @@ async def _nothing(*_: object) -> None:
     """Stands where a configuration needs an app."""
 
 
-def _listen(host: str, port: int, setting: str) -> socket.socket:
+def listen(host: str, port: int, setting: str) -> socket.socket:
     """A socket bound to an address; uvicorn would end the process where it cannot be."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
