@@ -270,6 +270,8 @@ def test_a_token_names_its_subject_and_roles(
         {"sub": ""},
         {"sub": 5},
         {"sub": "x" * 257},
+        {"sub": "a\nb"},
+        {"sub": "\x1b[31m"},
     ],
 )
 def test_a_token_with_a_wrong_claim_is_refused(

@@ -221,7 +221,8 @@ class _TokenCheck:
         except (JoseError, ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
             return None, f"a token that is not valid: {type(error).__name__}"
         name = claims.get(self._settings.name_claim)
-        if not isinstance(name, str) or not name or len(name) > 256:
+        # isprintable: it goes into logs, and half of a surrogate pair could not even be encoded there
+        if not isinstance(name, str) or not name.isprintable() or not 0 < len(name) <= 256:
             return None, "a token without a name"
         return Caller(name=name, kind="token", roles=_roles(claims.get(self._settings.roles_claim))), ""
 
