@@ -493,6 +493,28 @@ def test_a_client_that_goes_away_neither_counts_as_a_failure_nor_mixes_up_answer
 
 
 @needs_redis
+def test_clients_that_go_away_do_not_hide_that_redis_hangs(server: RedisServer) -> None:
+    """What a client left behind still ends by its time-out, and counts."""
+    server.start()
+    server.freeze()
+
+    async def scenario() -> None:
+        guard = RedisGuard(settings_of(server, timeout_seconds=0.05, failures_to_open=2, retry_seconds=60), "cache")
+        with pytest.raises(RedisDownError):
+            await guard.call(lambda client: client.get("x"))
+        gone = asyncio.create_task(guard.call(lambda client: client.get("x")))
+        await asyncio.sleep(0)
+        gone.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await gone
+        await until(lambda: not guard.is_up)
+        await guard.close()
+
+    run(scenario())
+    server.thaw()
+
+
+@needs_redis
 def test_a_wrong_password_and_a_mistake_of_ours_are_told_apart(server: RedisServer) -> None:
     server.start("--requirepass", "right")
 
