@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import time
@@ -21,6 +22,7 @@ from playwright.sync_api import expect
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
+_PATIENT = ("--deadline-seconds", "60", "--silent-seconds", "60")  # with workers that stand still
 _ID = re.compile(r"Request page-[0-9a-f]{16}")
 
 
@@ -66,10 +68,55 @@ def test_a_picture_that_the_server_finds_too_large(
         expect(problem(page, "caption", re.compile(r"\w+ \w+"))).to_contain_text("HTTP 413")
 
 
+def test_a_caller_who_asks_too_often_is_told_when_to_come_back(
+    own_server: Callable[..., Any], open_page: Callable[..., Page], pictures: Path
+) -> None:
+    with own_server("--limits-anonymous", "3/3 seconds") as server:
+        page = open_page(server)
+        page.set_input_files("#file", pictures / "cat.jpg")
+        done(page, "caption")
+        card = page.locator("#panel-caption .problem")
+        while not card.count():  # until the limit is reached: the page's own questions count as well
+            page.click("#panel-caption [data-run]")
+            expect(page.locator("#panel-caption")).to_have_attribute("data-state", re.compile("done|failed"))
+        expect(problem(page, "caption", re.compile(r"\w+ \w+"))).to_contain_text("HTTP 429")
+        again = card.get_by_role("button", name="Try again")
+        expect(again).to_be_enabled()  # once the time has come
+        again.click()
+        done(page, "caption")
+
+
+def test_a_server_that_wants_a_key_gets_one(
+    own_server: Callable[..., Any], open_page: Callable[..., Page], pictures: Path, tmp_path: Path
+) -> None:
+    key = "a-key-of-a-user-with-some-length-4711"
+    keys = tmp_path / "keys"
+    keys.write_text(f"user:{hashlib.sha256(key.encode()).hexdigest()}\n")
+    keys.chmod(0o600)
+    with own_server("--api-keys-file", str(keys)) as server:
+        page = open_page(server)
+        expect(page.locator("#server-state")).to_have_text("needs a key")
+        page.set_input_files("#file", pictures / "cat.jpg")
+        card = problem(page, "caption", re.compile(r"\w+ \w+"))
+        expect(card).to_contain_text("HTTP 401")
+        card.get_by_role("button", name="Enter an API key").click()
+        expect(page.locator("#key")).to_be_focused()
+        page.keyboard.type("not the key".replace(" ", "-"))
+        page.keyboard.press("Enter")
+        card.get_by_role("button", name="Try again").click()
+        expect(problem(page, "caption", re.compile(r"\w+ \w+"))).to_contain_text("HTTP 401")
+        page.click("#open-key")
+        page.fill("#key", key)
+        page.keyboard.press("Enter")
+        expect(page.locator("#server-state")).to_have_text("ready")
+        page.click("#panel-caption [data-run]")
+        done(page, "caption")
+
+
 def test_a_full_queue_counts_down_to_the_next_try(
     own_server: Callable[..., Any], open_page: Callable[..., Page], pictures: Path
 ) -> None:
-    with own_server("--queue-length", "1", "--deadline-seconds", "60") as server:
+    with own_server("--queue-length", "1", *_PATIENT) as server:
         pages = [open_page(server) for _ in range(4)]
         with server.frozen_workers():
             for number, page in enumerate(pages[:3]):
@@ -150,7 +197,7 @@ def test_a_cancelled_stream_stops_and_the_next_one_is_whole(
 def test_a_waiting_request_is_cancelled_with_escape(
     own_server: Callable[..., Any], open_page: Callable[..., Page], pictures: Path
 ) -> None:
-    with own_server("--deadline-seconds", "60") as server:
+    with own_server(*_PATIENT) as server:
         page = open_page(server)
         page.click("#tab-ask")
         page.set_input_files("#file", pictures / "boats.jpg")

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -80,6 +81,14 @@ def test_the_rules_forbid_a_script_in_the_page(browser: Browser, server: Running
         page.evaluate("fetch('http://127.0.0.2:9/').then(() => 'reached', (error) => error.name)") == "TypeError"
     )  # connect-src: never tried
     context.close()
+
+
+def test_the_server_sends_the_rules_as_well(server: RunningServer) -> None:
+    with urllib.request.urlopen(server.address, timeout=10) as answer:
+        sent = answer.headers["Content-Security-Policy"]
+    rules = dict(rule.split(" ", 1) for rule in re.split(r";\s*", sent))
+    assert rules["script-src"] == rules["style-src"] == rules["connect-src"] == "'self'"
+    assert rules["default-src"] in ("'none'", "'self'")
 
 
 def test_a_key_is_kept_for_this_tab_and_shown_nowhere(

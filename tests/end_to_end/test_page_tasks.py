@@ -220,6 +220,20 @@ def test_timings_and_the_server_stand_in_the_strip(page: Page, pictures: Path) -
     assert {"Queue", "Inference", "Server", "Round trip", "Cached"} <= set(answer)
 
 
+def test_an_answer_that_was_at_hand_says_so(
+    own_server: Callable[..., Any], open_page: Callable[..., Page], pictures: Path
+) -> None:
+    with own_server() as server:
+        page = open_page(server)
+        page.set_input_files("#file", pictures / "boats.jpg")
+        done(page, "caption")
+        sentence = page.locator("#caption-text").inner_text()
+        expect(page.locator("#answer-strip")).to_contain_text(re.compile("Cached\\s*no"))
+        page.click("#panel-caption [data-run]")
+        expect(page.locator("#answer-strip")).to_contain_text(re.compile("Cached\\s*yes"))
+        assert page.locator("#caption-text").inner_text() == sentence
+
+
 def test_the_session_is_remembered_in_the_page_and_shown_again(page: Page, pictures: Path, invoice: Path) -> None:
     page.set_input_files("#file", pictures / "boats.jpg")
     done(page, "caption")
