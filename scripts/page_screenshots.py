@@ -60,7 +60,8 @@ def search(page: Page, query: str) -> None:
     page.keyboard.press("Enter")
     page.wait_for_selector("#panel-search[data-state=done]")
     page.evaluate("document.activeElement.blur()")
-    page.wait_for_function("[...document.querySelectorAll('#hits img')].every((image) => image.naturalWidth > 0)")
+    while not page.evaluate("[...document.querySelectorAll('#hits img')].every((image) => image.naturalWidth > 0)"):
+        page.wait_for_timeout(50)
 
 
 def main() -> None:
@@ -78,7 +79,7 @@ def main() -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=list(FLAGS))
         for name, scheme, size, act in shots:
-            scale = 2 if size is narrow else 1
+            scale = 1.5 if size is narrow else 1
             page = browser.new_page(viewport=size, color_scheme=scheme, device_scale_factor=scale)  # type: ignore[arg-type]
             page.goto(arguments.server)
             page.wait_for_selector("#server-state[data-state=ready]")
@@ -92,7 +93,7 @@ def main() -> None:
 def write(path: Path, screenshot: bytes) -> None:
     """Saves with a palette; fails where the file is larger than docs should carry."""
     with Image.open(io.BytesIO(screenshot)) as picture:
-        picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.FLOYDSTEINBERG).save(path, optimize=True)
+        picture.convert("RGB").quantize(COLOURS, kmeans=4, dither=Image.Dither.FLOYDSTEINBERG).save(path, optimize=True)
     size = path.stat().st_size
     print(f"{path.relative_to(ROOT)}: {size} bytes")
     if size > LARGEST_BYTES:
