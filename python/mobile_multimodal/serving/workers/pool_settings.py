@@ -11,8 +11,8 @@ from mobile_multimodal.model.hub import DEFAULT_MODEL
 from mobile_multimodal.settings import MAX_THREADS, check_integer, check_number
 
 MAX_WORKERS: Final = 256
-MAX_QUEUE_LENGTH: Final = 100_000  # each waiting job holds its picture: 50 MB at most, 100 KB as a rule
-MAX_BATCH: Final = 64
+MAX_QUEUE_LENGTH: Final = 100_000
+MAX_BATCH: Final = 16  # pictures whose memories a session of the core holds at once
 MAX_CACHE_BYTES: Final = 1 << 40
 
 
@@ -24,15 +24,17 @@ class PoolSettings:
     workers                  processes; None is every CPU that this process may use
     threads_per_worker       threads of one worker's model; more workers beat more threads for throughput
     queue_length             so many jobs may wait; QueueFullError beyond
-    max_batch                at most so many captions in one turn of a worker
+    queue_bytes              so many bytes their pictures may have together; a single one may have more
+    max_batch                at most so many captions in one turn of a worker; each beyond the first adds 1.2 MB to it
     batch_wait_milliseconds  so long the first caption of a batch waits for others
     stuck_grace_seconds      a worker still busy so long after its jobs' deadlines is killed
     silent_seconds           a worker that answers nothing for so long does not count as ready; it is killed when it is
                              idle (when it is busy, its jobs' deadlines decide)
     start_seconds            a worker that is not ready after so long is killed; a slow disk may need more
     retries                  so often a job is given to another worker when its own died
-    feature_cache_bytes      in each worker, for features of pictures that were encoded
-    picture_cache_bytes      in each worker, for pictures that were decoded and brought to the model's size
+    feature_cache_bytes      in each worker, for features of pictures that were encoded: 0.25 MB each, so 12
+    picture_cache_bytes      in each worker, for pictures that were decoded and brought to the model's size: 0.15 MB
+                             each, so 13; the default file's worker holds less than 30 MB of its own with all this
     worker_memory_bytes      a worker with more resident bytes is replaced between two jobs; None is no bound.
                              Pages that workers share count in each
     """
@@ -41,14 +43,15 @@ class PoolSettings:
     workers: int | None = None
     threads_per_worker: int = 1
     queue_length: int = 64
-    max_batch: int = 8
+    queue_bytes: int = 256 << 20
+    max_batch: int = 4
     batch_wait_milliseconds: float = 2.0
     stuck_grace_seconds: float = 2.0
     silent_seconds: float = 5.0
     start_seconds: float = 60.0
     retries: int = 1
-    feature_cache_bytes: int = 16 << 20
-    picture_cache_bytes: int = 4 << 20
+    feature_cache_bytes: int = 3 << 20
+    picture_cache_bytes: int = 2 << 20
     worker_memory_bytes: int | None = None
 
     def __post_init__(self) -> None:
@@ -60,6 +63,7 @@ class PoolSettings:
             check_integer("workers", self.workers, 1, MAX_WORKERS)
         check_integer("threads_per_worker", self.threads_per_worker, 1, MAX_THREADS)
         check_integer("queue_length", self.queue_length, 1, MAX_QUEUE_LENGTH)
+        check_integer("queue_bytes", self.queue_bytes, 1, MAX_CACHE_BYTES)
         check_integer("max_batch", self.max_batch, 1, MAX_BATCH)
         check_number("batch_wait_milliseconds", self.batch_wait_milliseconds, 0.0, 1000.0)
         check_number("stuck_grace_seconds", self.stuck_grace_seconds, 0.0, 600.0)
