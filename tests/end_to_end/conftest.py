@@ -53,8 +53,9 @@ def gallery_folder(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory, gallery_folder: Path) -> Iterator[RunningServer]:
-    """One server for all tests that leave it as it was."""
-    with running_server(tmp_path_factory.mktemp("server"), "--index", str(gallery_folder)) as started:
+    """One server for all tests that leave it as it was; it keeps no answers, which no test could then stream again."""
+    flags = ("--index", str(gallery_folder), "--cache-memory-bytes", "0")
+    with running_server(tmp_path_factory.mktemp("server"), *flags) as started:
         yield started
 
 

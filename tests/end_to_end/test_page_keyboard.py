@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from running_server import RunningServer
+from watched_browser import expect_done
 
 pytest.importorskip("playwright", reason="playwright is not installed: extra dev")
 
@@ -28,10 +29,6 @@ _FOCUS = """() => {
     isInSight: box.bottom > 0 && box.top < innerHeight && box.width > 0,
   };
 }"""
-
-
-def done(page: Page, task: str) -> None:
-    expect(page.locator(f"#panel-{task}")).to_have_attribute("data-state", "done")
 
 
 def walk(page: Page, key: str = "Tab") -> list[str]:
@@ -67,7 +64,7 @@ def test_the_tab_key_reaches_everything_in_order(page: Page) -> None:
 def test_the_tab_key_reaches_a_result_and_what_is_opened(page: Page, invoice: Path) -> None:
     page.click("#tab-read")
     page.set_input_files("#file", invoice)
-    done(page, "read")
+    expect_done(page, "read")
     page.click("#code summary")
     page.click("#history summary")
     page.evaluate("document.activeElement.blur(); getSelection().removeAllRanges(); scrollTo(0, 0)")
@@ -126,7 +123,7 @@ def test_a_whole_visit_without_a_mouse(page: Page) -> None:
         page.keyboard.press("Tab")
     page.keyboard.type("What animal is this?")
     page.keyboard.press("Enter")
-    done(page, "ask")
+    expect_done(page, "ask")
     expect(page.locator("#answer-text")).not_to_be_empty()
     expect(page.locator("#question")).to_be_focused()
 

@@ -14,6 +14,7 @@ import pytest
 from holding_relay import HoldingRelay
 from PIL import Image, ImageDraw
 from running_server import RunningServer
+from watched_browser import expect_done, wait_until
 
 pytest.importorskip("playwright", reason="playwright is not installed: extra dev")
 
@@ -48,10 +49,6 @@ def page(open_page: Callable[..., Page], relay: HoldingRelay) -> Page:
     return open_page(relay.address)
 
 
-def done(page: Page, task: str) -> None:
-    expect(page.locator(f"#panel-{task}")).to_have_attribute("data-state", "done")
-
-
 def send_file(page: Page, kind: str, selector: str, file: Path, media_type: str) -> bool:
     data = base64.b64encode(file.read_bytes()).decode("ascii")
     return bool(page.evaluate(_SEND_FILE, [kind, selector, data, file.name, media_type]))
@@ -81,7 +78,7 @@ def share_of_ink_inside(picture: Image.Image, shapes: list[list[tuple[float, flo
 def read_boxes(page: Page, file: Path) -> list[list[tuple[float, float]]]:
     page.click("#tab-read")
     page.set_input_files("#file", file)
-    done(page, "read")
+    expect_done(page, "read")
     expect(page.locator("#boxes")).to_be_visible()
     return polygons(page)
 
@@ -109,7 +106,7 @@ def test_the_boxes_lie_on_the_text_of_a_shrunk_picture(
         )  # noise: a photo has some
     page.click("#tab-read")
     page.set_input_files("#file", large)
-    done(page, "read")
+    expect_done(page, "read")
     with Image.open(io.BytesIO(relay.last_picture())) as copy, Image.open(large) as picture:
         assert (copy.format, copy.width) == ("JPEG", 2048)
         assert page.get_attribute("#boxes", "viewBox") == f"0 0 {picture.width} {picture.height}"
@@ -138,7 +135,7 @@ def test_a_caption_gets_512_pixels_unless_the_original_is_wanted(
     with Image.open(pictures / "boats.jpg") as picture:
         picture.resize((1600, 1280), Image.Resampling.BICUBIC).save(large, quality=95)
     page.set_input_files("#file", large)
-    done(page, "caption")
+    expect_done(page, "caption")
     with Image.open(io.BytesIO(relay.last_picture())) as copy:
         assert copy.size == (512, 410)
     expect(page.locator("#upload-facts")).to_contain_text("instead of")
@@ -152,7 +149,7 @@ def test_a_caption_gets_512_pixels_unless_the_original_is_wanted(
 def test_a_small_picture_is_sent_as_it_is(page: Page, relay: HoldingRelay, pictures: Path) -> None:
     cat = pictures / "cat.jpg"
     page.set_input_files("#file", cat)
-    done(page, "caption")
+    expect_done(page, "caption")
     assert relay.last_picture() == cat.read_bytes()
     expect(page.locator("#upload-facts")).to_contain_text("Sent as it is")
 
@@ -164,7 +161,7 @@ def test_a_format_that_only_the_browser_knows_is_converted(page: Page, relay: Ho
         '<rect width="300" height="100" fill="red"/></svg>'
     )
     page.set_input_files("#file", drawn)
-    done(page, "caption")
+    expect_done(page, "caption")
     with Image.open(io.BytesIO(relay.last_picture())) as copy:
         assert copy.format == "JPEG"
         assert copy.getpixel((150, 150)) == (255, 255, 255)  # transparency lies on white
@@ -179,21 +176,20 @@ def test_a_format_that_only_the_server_knows_is_sent(
     with Image.open(pictures / "boats.jpg") as picture:
         picture.save(scan)
     page.set_input_files("#file", scan)
-    done(page, "caption")
+    expect_done(page, "caption")
     assert relay.last_picture() == scan.read_bytes()
     expect(page.locator("#unshown")).to_contain_text("scan.tif")
     page.click("#tab-read")
     page.click("#panel-read [data-run]")
-    done(page, "read")
+    expect_done(page, "read")
 
 
-@pytest.mark.parametrize(
-    ("kind", "selector"), [("drop", "#frame"), ("drop", "body"), ("paste", "body"), ("paste", "#main")]
-)
-def test_a_picture_can_be_dropped_and_pasted(page: Page, pictures: Path, kind: str, selector: str) -> None:
-    assert send_file(page, kind, selector, pictures / "sheep.jpg", "image/jpeg")
-    done(page, "caption")
-    expect(page.locator("#upload-name")).to_have_text("sheep.jpg")
+def test_a_picture_can_be_dropped_and_pasted(page: Page, pictures: Path) -> None:
+    ways = [("drop", "#frame"), ("drop", "body"), ("paste", "body"), ("paste", "#main")]
+    for number, (kind, selector) in enumerate(ways, start=1):
+        assert send_file(page, kind, selector, pictures / "sheep.jpg", "image/jpeg")
+        expect(page.locator("#history-count")).to_have_text(str(number))
+        expect(page.locator("#upload-name")).to_have_text("sheep.jpg")
 
 
 def test_the_place_to_drop_lights_up(page: Page, pictures: Path) -> None:
@@ -217,11 +213,12 @@ def test_what_is_no_picture_is_refused_with_its_name(page: Page, root: Path) -> 
     expect(page.locator("#panel-caption")).to_have_attribute("data-state", "empty")
 
 
-@pytest.mark.parametrize("index", range(4))
-def test_each_sample_is_a_picture(page: Page, index: int) -> None:
-    page.click(f"#samples .sample >> nth={index}")
-    done(page, "caption")
-    page.wait_for_function("document.querySelector('#picture').naturalWidth > 0")
+def test_each_sample_is_a_picture(page: Page) -> None:
+    for number, sample in enumerate(page.locator("#samples .sample").all(), start=1):
+        sample.click()
+        expect(page.locator("#history-count")).to_have_text(str(number))
+        wait_until(page, "document.querySelector('#picture').naturalWidth > 0")
+    expect(page.locator("#history-count")).to_have_text("4")
 
 
 def test_the_camera_takes_a_picture_and_is_off_afterwards(
@@ -242,10 +239,10 @@ def test_the_camera_takes_a_picture_and_is_off_afterwards(
     live = "window.tracks.filter((track) => track.readyState === 'live').length"
     page.click("#open-camera")
     expect(page.locator("#take-picture")).to_be_enabled()
-    page.wait_for_function("document.querySelector('#camera-view').videoWidth > 0")
+    wait_until(page, "document.querySelector('#camera-view').videoWidth > 0")
     assert page.evaluate(live) == 1
     page.click("#take-picture")
-    done(page, "caption")
+    expect_done(page, "caption")
     expect(page.locator("#upload-name")).to_have_text(re.compile(r"^camera-\d{4}-.*\.jpg$"))
     assert page.evaluate(live) == 0
     page.click("#open-camera")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import time
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from holding_relay import HoldingRelay
 from running_server import RunningServer
+from watched_browser import expect_done
 
 pytest.importorskip("playwright", reason="playwright is not installed: extra dev")
 
@@ -21,11 +23,8 @@ from playwright.sync_api import expect
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
+_PATIENT = ("--deadline-seconds", "60", "--silent-seconds", "60")  # with workers that stand still
 _ID = re.compile(r"Request page-[0-9a-f]{16}")
-
-
-def done(page: Page, task: str) -> None:
-    expect(page.locator(f"#panel-{task}")).to_have_attribute("data-state", "done")
 
 
 def problem(page: Page, task: str, title: str | re.Pattern[str]) -> Any:
@@ -53,7 +52,7 @@ def test_a_damaged_picture(page: Page, pictures: Path, tmp_path: Path) -> None:
     copied = page.evaluate("navigator.clipboard.readText()")
     assert re.fullmatch(r"page-[0-9a-f]{16}", copied)
     page.set_input_files("#file", pictures / "boats.jpg")  # the next picture is a new beginning
-    done(page, "caption")
+    expect_done(page, "caption")
     expect(page.locator("#panel-caption .problem")).to_have_count(0)
 
 
@@ -66,10 +65,55 @@ def test_a_picture_that_the_server_finds_too_large(
         expect(problem(page, "caption", re.compile(r"\w+ \w+"))).to_contain_text("HTTP 413")
 
 
+def test_a_caller_who_asks_too_often_is_told_when_to_come_back(
+    own_server: Callable[..., Any], open_page: Callable[..., Page], pictures: Path
+) -> None:
+    with own_server("--limits-anonymous", "3/3 seconds") as server:
+        page = open_page(server)
+        page.set_input_files("#file", pictures / "cat.jpg")
+        expect_done(page, "caption")
+        card = page.locator("#panel-caption .problem")
+        while not card.count():  # until the limit is reached: the page's own questions count as well
+            page.click("#panel-caption [data-run]")
+            expect(page.locator("#panel-caption")).to_have_attribute("data-state", re.compile("done|failed"))
+        expect(problem(page, "caption", re.compile(r"\w+ \w+"))).to_contain_text("HTTP 429")
+        again = card.get_by_role("button", name="Try again")
+        expect(again).to_be_enabled()  # once the time has come
+        again.click()
+        expect_done(page, "caption")
+
+
+def test_a_server_that_wants_a_key_gets_one(
+    own_server: Callable[..., Any], open_page: Callable[..., Page], pictures: Path, tmp_path: Path
+) -> None:
+    key = "a-key-of-a-user-with-some-length-4711"
+    keys = tmp_path / "keys"
+    keys.write_text(f"user:{hashlib.sha256(key.encode()).hexdigest()}\n")
+    keys.chmod(0o600)
+    with own_server("--api-keys-file", str(keys)) as server:
+        page = open_page(server)
+        expect(page.locator("#server-state")).to_have_text("needs a key")
+        page.set_input_files("#file", pictures / "cat.jpg")
+        card = problem(page, "caption", re.compile(r"\w+ \w+"))
+        expect(card).to_contain_text("HTTP 401")
+        card.get_by_role("button", name="Enter an API key").click()
+        expect(page.locator("#key")).to_be_focused()
+        page.keyboard.type("not the key".replace(" ", "-"))
+        page.keyboard.press("Enter")
+        card.get_by_role("button", name="Try again").click()
+        expect(problem(page, "caption", re.compile(r"\w+ \w+"))).to_contain_text("HTTP 401")
+        page.click("#open-key")
+        page.fill("#key", key)
+        page.keyboard.press("Enter")
+        expect(page.locator("#server-state")).to_have_text("ready")
+        page.click("#panel-caption [data-run]")
+        expect_done(page, "caption")
+
+
 def test_a_full_queue_counts_down_to_the_next_try(
     own_server: Callable[..., Any], open_page: Callable[..., Page], pictures: Path
 ) -> None:
-    with own_server("--queue-length", "1", "--deadline-seconds", "60") as server:
+    with own_server("--queue-length", "1", *_PATIENT) as server:
         pages = [open_page(server) for _ in range(4)]
         with server.frozen_workers():
             for number, page in enumerate(pages[:3]):
@@ -85,14 +129,14 @@ def test_a_full_queue_counts_down_to_the_next_try(
         expect(again).to_be_enabled()
         expect(refused.locator("#announcer")).to_have_text("You can try again now")
         again.click()
-        done(refused, "caption")
+        expect_done(refused, "caption")
 
 
 def test_a_server_that_is_gone(own_server: Callable[..., Any], open_page: Callable[..., Page], pictures: Path) -> None:
     with own_server() as mortal:
         page = open_page(mortal)
         page.set_input_files("#file", pictures / "cat.jpg")
-        done(page, "caption")
+        expect_done(page, "caption")
         mortal.kill()
         page.click("#panel-caption [data-run]")
         card = problem(page, "caption", "The server cannot be reached")
@@ -108,13 +152,13 @@ def test_a_server_that_is_gone(own_server: Callable[..., Any], open_page: Callab
 
 def test_a_browser_without_a_network(page: Page, pictures: Path) -> None:
     page.set_input_files("#file", pictures / "cat.jpg")
-    done(page, "caption")
+    expect_done(page, "caption")
     page.context.set_offline(True)
     page.click("#panel-caption [data-run]")
     card = problem(page, "caption", "You are offline")
     page.context.set_offline(False)
     card.get_by_role("button", name="Try again").click()
-    done(page, "caption")
+    expect_done(page, "caption")
 
 
 def test_an_answer_that_breaks_in_the_middle(
@@ -144,13 +188,13 @@ def test_a_cancelled_stream_stops_and_the_next_one_is_whole(
         expect(page.locator("#panel-caption [data-run]")).to_be_focused()
         relay.release()
         page.click("#panel-caption [data-run]")
-        done(page, "caption")
+        expect_done(page, "caption")
 
 
 def test_a_waiting_request_is_cancelled_with_escape(
     own_server: Callable[..., Any], open_page: Callable[..., Page], pictures: Path
 ) -> None:
-    with own_server("--deadline-seconds", "60") as server:
+    with own_server(*_PATIENT) as server:
         page = open_page(server)
         page.click("#tab-ask")
         page.set_input_files("#file", pictures / "boats.jpg")
@@ -167,27 +211,23 @@ def test_a_waiting_request_is_cancelled_with_escape(
                 time.sleep(0.05)
             assert stats_of(server)["requests"]["disconnected"] == 1
         page.keyboard.press("Enter")
-        done(page, "ask")
+        expect_done(page, "ask")
 
 
-@pytest.mark.parametrize(
-    ("task", "sample", "complaint"),
-    [
-        ("caption", False, "Choose a picture first."),
-        ("read", False, "Choose a picture first."),
-        ("ask", False, "Choose a picture first."),
-        ("ask", True, "Write a question first."),
-        ("search", False, "Write what you look for."),
-    ],
-)
-def test_what_is_missing_is_said_and_shown(page: Page, task: str, sample: bool, complaint: str) -> None:
-    page.click(f"#tab-{task}")
-    if sample:
-        page.click("#samples .sample >> nth=0")
-        expect(page.locator("#upload")).to_be_visible()
-    page.click(f"#panel-{task} [data-run]")
-    expect(page.locator(f"#panel-{task} .run-note")).to_have_text(complaint)
-    assert page.evaluate("document.activeElement.id") in ("choose-file", "question", "query")
+def test_what_is_missing_is_said_and_shown(page: Page) -> None:
+    def run(task: str, complaint: str, place: str) -> None:
+        page.click(f"#tab-{task}")
+        page.click(f"#panel-{task} [data-run]")
+        expect(page.locator(f"#panel-{task} .run-note")).to_have_text(complaint)
+        expect(page.locator(place)).to_be_focused()
+
+    for task in ("caption", "read", "ask"):
+        run(task, "Choose a picture first.", "#choose-file")
+    run("search", "Write what you look for.", "#query")
+    page.click("#tab-ask")
+    page.click("#samples .sample >> nth=0")
+    expect(page.locator("#upload")).to_be_visible()
+    run("ask", "Write a question first.", "#question")
 
 
 def test_one_answer_alone_is_no_choice(page: Page) -> None:

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,20 +16,16 @@ from typing import TYPE_CHECKING
 import pytest
 from holding_relay import HoldingRelay
 from running_server import RunningServer
+from watched_browser import expect_done
 
 pytest.importorskip("playwright", reason="playwright is not installed: extra dev")
 
-from playwright.sync_api import expect
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 KEY = "a-key-that-must-not-leak-4711"
 SCRIPT_BYTES = 150_000
-
-
-def done(page: Page, task: str) -> None:
-    expect(page.locator(f"#panel-{task}")).to_have_attribute("data-state", "done")
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +79,14 @@ def test_the_rules_forbid_a_script_in_the_page(browser: Browser, server: Running
     context.close()
 
 
+def test_the_server_sends_the_rules_as_well(server: RunningServer) -> None:
+    with urllib.request.urlopen(server.address, timeout=10) as answer:
+        sent = answer.headers["Content-Security-Policy"]
+    rules = dict(rule.split(" ", 1) for rule in re.split(r";\s*", sent))
+    assert rules["script-src"] == rules["style-src"] == rules["connect-src"] == "'self'"
+    assert rules["default-src"] in ("'none'", "'self'")
+
+
 def test_a_key_is_kept_for_this_tab_and_shown_nowhere(
     open_page: Callable[..., Page], server: RunningServer, pictures: Path
 ) -> None:
@@ -91,7 +96,7 @@ def test_a_key_is_kept_for_this_tab_and_shown_nowhere(
         page.fill("#key", KEY)
         page.keyboard.press("Enter")
         page.set_input_files("#file", pictures / "cat.jpg")
-        done(page, "caption")
+        expect_done(page, "caption")
         assert any(f"Bearer {KEY}".encode() in upload for upload in relay.uploads)
         assert page.evaluate("JSON.stringify({...sessionStorage})") == json.dumps(
             {"mobile-mm-key": KEY}, separators=(",", ":")
@@ -132,7 +137,7 @@ def test_the_code_of_each_request_can_be_run(page: Page, pictures: Path, tmp_pat
     awkward = tmp_path / 'it\'s; my, "cat" $HOME.jpg'
     shutil.copy(pictures / "cat.jpg", awkward)
     page.set_input_files("#file", awkward)
-    done(page, "caption")
+    expect_done(page, "caption")
     sentence = page.locator("#caption-text").inner_text()
     streamed = run_code(page, language, tmp_path)
     assert "event: piece" in streamed
@@ -142,7 +147,7 @@ def test_the_code_of_each_request_can_be_run(page: Page, pictures: Path, tmp_pat
     page.click("#options-more summary")
     page.fill("#options", "a cat\n@file;type=text/plain\nEs ist's: ein Hündchen")
     page.click("#panel-ask [data-run]")
-    done(page, "ask")
+    expect_done(page, "ask")
     printed = run_code(page, language, tmp_path)
     for option in ("a cat", "@file;type=text/plain", "Es ist's: ein Hündchen"):
         assert option in printed

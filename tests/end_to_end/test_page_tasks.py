@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from holding_relay import HoldingRelay
 from running_server import RunningServer
+from watched_browser import expect_done, wait_until
 
 from mobile_multimodal import MobileMultiModalLLM
 
@@ -21,10 +22,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 
-def done(page: Page, task: str) -> None:
-    expect(page.locator(f"#panel-{task}")).to_have_attribute("data-state", "done")
-
-
 @pytest.fixture(scope="module")
 def model() -> Any:
     with MobileMultiModalLLM.from_pretrained("mobile-mm-llm-int2", threads=1) as loaded:
@@ -33,7 +30,7 @@ def model() -> Any:
 
 def test_a_picture_is_captioned_as_soon_as_it_is_chosen(page: Page, pictures: Path) -> None:
     page.set_input_files("#file", pictures / "boats.jpg")
-    done(page, "caption")
+    expect_done(page, "caption")
     sentence = page.locator("#caption-text").inner_text()
     assert re.fullmatch(r"[A-Z][a-z ,']{10,}\.?", sentence)
     expect(page.locator("#caption-facts")).to_contain_text(
@@ -47,7 +44,7 @@ def test_a_picture_is_captioned_as_soon_as_it_is_chosen(page: Page, pictures: Pa
 def test_the_best_of_beams_is_the_models_own_caption(page: Page, pictures: Path, model: MobileMultiModalLLM) -> None:
     page.check("[name=writing][value=best]")
     page.set_input_files("#file", pictures / "cat.jpg")  # 451 x 300: sent as it is
-    done(page, "caption")
+    expect_done(page, "caption")
     assert page.locator("#caption-text").inner_text() == str(model.generate_caption(pictures / "cat.jpg"))
     assert "First word" not in page.locator("#caption-facts").inner_text()
 
@@ -66,7 +63,7 @@ def test_words_are_shown_before_the_sentence_is_over(
         expect(page.locator("#panel-caption .output")).to_have_attribute("aria-busy", "true")
         begun = page.locator("#caption-text").inner_text()
         relay.release()
-        done(page, "caption")
+        expect_done(page, "caption")
         whole = page.locator("#caption-text").inner_text()
         assert whole.startswith(begun)
         assert len(whole.split()) > len(begun.split())
@@ -75,7 +72,7 @@ def test_words_are_shown_before_the_sentence_is_over(
 def test_a_page_is_read_line_by_line(page: Page, invoice: Path) -> None:
     page.click("#tab-read")
     page.set_input_files("#file", invoice)
-    done(page, "read")
+    expect_done(page, "read")
     lines = page.locator("#lines .line-text").all_inner_texts()
     assert "Invoice 4711-A" in lines
     assert len(lines) == 5
@@ -87,7 +84,7 @@ def test_a_page_is_read_line_by_line(page: Page, invoice: Path) -> None:
 def test_pointing_at_a_line_marks_its_box_and_the_reverse(page: Page, invoice: Path) -> None:
     page.click("#tab-read")
     page.set_input_files("#file", invoice)
-    done(page, "read")
+    expect_done(page, "read")
     page.hover("#lines li:nth-child(3)")
     expect(page.locator("#boxes g.marked")).to_have_count(1)
     expect(page.locator("#boxes g.marked")).to_have_attribute("data-line", "2")
@@ -103,7 +100,7 @@ def test_pointing_at_a_line_marks_its_box_and_the_reverse(page: Page, invoice: P
 def test_the_text_over_the_picture_can_be_selected(page: Page, invoice: Path) -> None:
     page.click("#tab-read")
     page.set_input_files("#file", invoice)
-    done(page, "read")
+    expect_done(page, "read")
     box = page.locator("#boxes g[data-line='1'] polygon").bounding_box()
     assert box is not None
     middle = box["y"] + box["height"] / 2
@@ -122,7 +119,7 @@ def test_a_question_is_answered_with_its_alternatives(page: Page, pictures: Path
     page.set_input_files("#file", pictures / "cat.jpg")  # small enough to be sent as it is
     page.fill("#question", "Is there a person?")
     page.keyboard.press("Enter")
-    done(page, "ask")
+    expect_done(page, "ask")
     answer = model.answer_question(pictures / "cat.jpg", "Is there a person?")
     expect(page.locator("#answer-text")).to_have_text(str(answer))
     names = page.locator("#alternatives .bar-name").all_inner_texts()
@@ -142,7 +139,7 @@ def test_it_chooses_among_given_answers_and_remembers_the_questions(page: Page, 
     page.click("#options-more summary")
     page.fill("#options", "boats on the water\n a cat \n\n")
     page.click("#panel-ask [data-run]")
-    done(page, "ask")
+    expect_done(page, "ask")
     expect(page.locator("#answer-text")).to_have_text("boats on the water")
     assert page.locator("#alternatives .bar-name").all_inner_texts() == ["boats on the water", "a cat"]
     page.click("#suggestions .chip >> nth=1")
@@ -163,21 +160,19 @@ def test_words_find_pictures_of_the_index(page: Page) -> None:
     expect(page.locator("#search-empty")).to_contain_text("10")
     page.fill("#query", "boats on the water")
     page.keyboard.press("Enter")
-    done(page, "search")
+    expect_done(page, "search")
     expect(page.locator("#hits .hit-name").first).to_have_text("boats.jpg")
     scores = [float(text) for text in page.locator("#hits .hit-score").all_inner_texts()]
     assert len(scores) == 10
     assert scores == sorted(scores, reverse=True)
-    page.wait_for_function(
-        "[...document.querySelectorAll('#hits img')].slice(0, 4).every((image) => image.naturalWidth > 0)"
-    )
+    wait_until(page, "[...document.querySelectorAll('#hits img')].slice(0, 4).every((image) => image.naturalWidth > 0)")
 
 
 def test_a_picture_finds_itself_and_a_found_one_becomes_the_picture(page: Page, pictures: Path) -> None:
     page.click("#tab-search")
     page.set_input_files("#file", pictures / "rocket.jpg")
     page.click("#search-by-picture")
-    done(page, "search")
+    expect_done(page, "search")
     expect(page.locator("#hits .hit-name").first).to_have_text("rocket.jpg")
     expect(page.locator("#search-facts")).to_contain_text("rocket.jpg")
     page.click("#hits .hit >> nth=1")
@@ -185,7 +180,7 @@ def test_a_picture_finds_itself_and_a_found_one_becomes_the_picture(page: Page, 
     expect(page.locator("#upload-name")).to_have_text(second)
     page.click("#tab-caption")
     page.click("#panel-caption [data-run]")
-    done(page, "caption")
+    expect_done(page, "caption")
 
 
 def test_a_server_without_an_index_says_so(own_server: Callable[..., Any], open_page: Callable[..., Page]) -> None:
@@ -209,7 +204,7 @@ def test_timings_and_the_server_stand_in_the_strip(page: Page, pictures: Path) -
     assert server["File"].endswith("MB")
     assert re.fullmatch("[0-9a-f]{8}", server["Version"])
     page.set_input_files("#file", pictures / "boats.jpg")
-    done(page, "caption")
+    expect_done(page, "caption")
     answer = dict(
         zip(
             page.locator("#answer-strip dt").all_inner_texts(),
@@ -220,13 +215,27 @@ def test_timings_and_the_server_stand_in_the_strip(page: Page, pictures: Path) -
     assert {"Queue", "Inference", "Server", "Round trip", "Cached"} <= set(answer)
 
 
+def test_an_answer_that_was_at_hand_says_so(
+    own_server: Callable[..., Any], open_page: Callable[..., Page], pictures: Path
+) -> None:
+    with own_server() as server:
+        page = open_page(server)
+        page.set_input_files("#file", pictures / "boats.jpg")
+        expect_done(page, "caption")
+        sentence = page.locator("#caption-text").inner_text()
+        expect(page.locator("#answer-strip")).to_contain_text(re.compile("Cached\\s*no"))
+        page.click("#panel-caption [data-run]")
+        expect(page.locator("#answer-strip")).to_contain_text(re.compile("Cached\\s*yes"))
+        assert page.locator("#caption-text").inner_text() == sentence
+
+
 def test_the_session_is_remembered_in_the_page_and_shown_again(page: Page, pictures: Path, invoice: Path) -> None:
     page.set_input_files("#file", pictures / "boats.jpg")
-    done(page, "caption")
+    expect_done(page, "caption")
     sentence = page.locator("#caption-text").inner_text()
     page.click("#tab-read")
     page.set_input_files("#file", invoice)
-    done(page, "read")
+    expect_done(page, "read")
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.click("#history summary")

@@ -52,6 +52,23 @@ class Watched:
             self.failures.append(message.text)
 
 
+def expect_done(page: Page, task: str) -> None:
+    """Waits until a tab shows its result."""
+    from playwright.sync_api import expect  # here: this module is imported where playwright may be missing
+
+    expect(page.locator(f"#panel-{task}")).to_have_attribute("data-state", "done")
+
+
+def wait_until(page: Page, expression: str) -> None:
+    """Waits until an expression is true. Playwright's own wait_for_function evaluates in the page, whose policy forbids
+    that."""
+    for _ in range(WAIT_MILLISECONDS // 50):
+        if page.evaluate(expression):
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(f"it did not come true: {expression}")
+
+
 def launch(playwright: Playwright) -> Browser:
     """Chromium without a window."""
     return playwright.chromium.launch(executable_path=str(CHROMIUM), args=list(_FLAGS))

@@ -17,7 +17,7 @@ export async function getJson(path, options = {}) {
 
 /** The file at a path, as a blob: an <img> could not send the key. */
 export async function getBlob(path, options = {}) {
-  const { response } = await send(path, { ...options, method: "GET" });
+  const { response } = await send(path, { ...options, method: "GET", cache: "default" });
   return response.blob();
 }
 
@@ -61,13 +61,13 @@ function bodyOf(plan, upload) {
   return { body: form };
 }
 
-async function send(path, { method, signal, body, headers = {} }) {
+async function send(path, { method, signal, body, headers = {}, cache = "no-store" }) {
   const requestId = newRequestId();
   const key = currentKey();
   const all = { ...headers, "X-Request-Id": requestId, ...(key ? { Authorization: `Bearer ${key}` } : {}) };
   let response;
   try {
-    response = await fetch(addressOf(path), { method, body, signal, headers: all, cache: "no-cache" });
+    response = await fetch(addressOf(path), { method, body, signal, headers: all, cache });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw unreachable(requestId);

@@ -45,7 +45,7 @@ export function searchTask(session, { run, usePicture }) {
 
   function hitOf({ path, score, thumbnail }) {
     const name = path.split("/").pop();
-    const image = element("img", { alt: "", width: 320, height: 240, loading: "lazy" });
+    const image = element("img", { alt: "", width: 320, height: 240 });
     const frame = element("span", { class: "hit-frame" }, image);
     const button = element(
       "button",
