@@ -370,6 +370,31 @@ def test_what_is_logged_of_the_recovery_belongs_to_no_request(server: RedisServe
 
 
 @needs_redis
+def test_several_limits_cost_one_call(server: RedisServer) -> None:
+    server.start()
+
+    async def scenario() -> None:
+        settings = RateLimitSettings(known=("9/minute", "3/hour", "8/day"), redis=settings_of(server))
+        limiter = RateLimiter(settings)
+        allowed = [(await limiter.check(ADA)).is_allowed for _ in range(4)]
+        assert allowed == [True, True, True, False]
+        status = limiter.redis_status()
+        assert status is not None
+        assert (status.calls, status.failures) == (4, 0)
+        with server.client() as client:
+            assert sorted(int(client.get(key)) for key in client.keys("*")) == [3, 3, 4]  # day, hour, minute
+        await limiter.close()
+
+    run(scenario())
+
+
+def test_a_name_that_is_no_text_is_counted_too() -> None:
+    limiter = RateLimiter(RateLimitSettings(known=("1/day",)))
+    odd = Caller(name="\ud800", kind="token")
+    assert [run(limiter.check(odd)).is_allowed for _ in range(2)] == [True, False]
+
+
+@needs_redis
 def test_many_at_once_wait_together_not_one_after_another(server: RedisServer) -> None:
     server.start()
     server.freeze()
@@ -465,6 +490,28 @@ def test_a_client_that_goes_away_neither_counts_as_a_failure_nor_mixes_up_answer
         await guard.close()
 
     run(scenario())
+
+
+@needs_redis
+def test_clients_that_go_away_do_not_hide_that_redis_hangs(server: RedisServer) -> None:
+    """What a client left behind still ends by its time-out, and counts."""
+    server.start()
+    server.freeze()
+
+    async def scenario() -> None:
+        guard = RedisGuard(settings_of(server, timeout_seconds=0.05, failures_to_open=2, retry_seconds=60), "cache")
+        with pytest.raises(RedisDownError):
+            await guard.call(lambda client: client.get("x"))
+        gone = asyncio.create_task(guard.call(lambda client: client.get("x")))
+        await asyncio.sleep(0)
+        gone.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await gone
+        await until(lambda: not guard.is_up)
+        await guard.close()
+
+    run(scenario())
+    server.thaw()
 
 
 @needs_redis

@@ -290,6 +290,26 @@ def test_a_running_job_whose_caller_leaves_is_called_off() -> None:
     run(main())
 
 
+def test_one_of_a_batch_may_leave() -> None:
+    async def main() -> None:
+        recorder = Recorder()
+        async with pool_of(recorder, batch_wait_milliseconds=500, max_batch=3) as pool:
+            pid = await _stopped_worker(pool)
+            jobs = [asyncio.create_task(pool.run(caption_job(image), deadline=soon())) for image in (CAT, BOATS, CAT)]
+            await until(lambda: pool.status().running == 3)
+            jobs[1].cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await jobs[1]
+            os.kill(pid, signal.SIGCONT)
+            first, third = await asyncio.gather(jobs[0], jobs[2])
+            assert first.value["text"] == third.value["text"]
+            assert (await pool.run(caption_job(BOATS), deadline=soon())).value["text"] != first.value["text"]
+        assert recorder.count("finished") == 3
+        assert recorder.count("failed") == 0
+
+    run(main())
+
+
 def test_a_worker_that_holds_too_much_is_replaced_between_two_jobs() -> None:
     async def main() -> None:
         recorder = Recorder()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -213,12 +214,15 @@ class _TokenCheck:
                 return None, "a token of an unknown key"
             claims = jwt.decode(token, key, algorithms=self._settings.algorithms, registry=self._registry).claims
             self._claims.validate(claims)
+            if not math.isfinite(float(claims["exp"])):  # NaN is never past, and JSON parsers let it through
+                return None, "a token with a wrong time"
         except ExpiredTokenError:
             return None, "a token that has expired"
-        except (JoseError, ValueError, TypeError, KeyError, RecursionError) as error:
+        except (JoseError, ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
             return None, f"a token that is not valid: {type(error).__name__}"
         name = claims.get(self._settings.name_claim)
-        if not isinstance(name, str) or not name or len(name) > 256:
+        # isprintable: it goes into logs, and half of a surrogate pair could not even be encoded there
+        if not isinstance(name, str) or not name.isprintable() or not 0 < len(name) <= 256:
             return None, "a token without a name"
         return Caller(name=name, kind="token", roles=_roles(claims.get(self._settings.roles_claim))), ""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -119,14 +120,8 @@ class RateLimiter:
         if not items:
             return RateLimitDecision()
         # Hashed: names of people stay out of Redis, keys have one length, and no name can spell another one's key.
-        key = hashlib.sha256(f"{caller.kind}\n{caller.name}".encode()).hexdigest()[:32]
-        counted: list[_Counted] = []
-        # From the shortest window to the longest: who hammers at the first does not use up the others.
-        for item in items:
-            counted.append(await self._count(item, key, cost))
-            if not counted[-1].is_allowed:
-                break
-        return _decision(items, counted)
+        who = f"{caller.kind}\n{caller.name}".encode("utf-8", errors="surrogatepass")
+        return _decision(items, await self._count(items, hashlib.sha256(who).hexdigest()[:32], cost))
 
     def redis_status(self) -> RedisStatus | None:
         """The state of Redis for the metric mobile_multimodal_backend_up; None without Redis."""
@@ -142,27 +137,37 @@ class RateLimiter:
             return self._anonymous
         return next((items for role, items in self._roles.items() if role in caller.roles), self._known)
 
-    async def _count(self, item: RateLimitItem, key: str, cost: int) -> _Counted:
+    async def _count(self, items: tuple[RateLimitItem, ...], key: str, cost: int) -> list[_Counted]:
         redis, guard = self._redis, self._guard
         if redis is not None and guard is not None:
             try:
-                return await guard.call(lambda _: _count_in(redis, item, key, cost))
+                # One call for all limits: one time-out, however many there are.
+                return await guard.call(lambda _: _count_all(redis, items, key, cost))
             except RedisValueError:
-                await self._forget(guard, item, key)
+                await self._forget(guard, items, key)
             except RedisCallError:
                 pass
-        return await _count_in(self._memory, item, key, cost)
+        return await _count_all(self._memory, items, key, cost)
 
-    async def _forget(self, guard: RedisGuard, item: RateLimitItem, key: str) -> None:
+    async def _forget(self, guard: RedisGuard, items: tuple[RateLimitItem, ...], key: str) -> None:
         """Deletes what is no count, so that the caller is counted for all processes again."""
-        name = f"{self._redis_prefix}:{{{item.key_for(key)}}}"
-        try:
-            await guard.call(lambda client: client.delete(name, f"{name}/-1"))
-        except RedisCallError:
-            return
+        current = [f"{self._redis_prefix}:{{{item.key_for(key)}}}" for item in items]
+        names = [*current, *(f"{name}/-1" for name in current)]
+        with contextlib.suppress(RedisCallError):
+            await guard.call(lambda client: client.delete(*names))
 
 
-async def _count_in(counts: WindowCounts, item: RateLimitItem, key: str, cost: int) -> _Counted:
+async def _count_all(counts: WindowCounts, items: tuple[RateLimitItem, ...], key: str, cost: int) -> list[_Counted]:
+    """From the shortest window to the longest, as far as allowed: who hammers at one does not use up the next."""
+    counted: list[_Counted] = []
+    for item in items:
+        counted.append(await _count_one(counts, item, key, cost))
+        if not counted[-1].is_allowed:
+            break
+    return counted
+
+
+async def _count_one(counts: WindowCounts, item: RateLimitItem, key: str, cost: int) -> _Counted:
     seconds = item.get_expiry()
     name = item.key_for(key)
     is_allowed = await counts.acquire_sliding_window_entry(name, item.amount, seconds, cost)

@@ -24,8 +24,8 @@ _HEADER: Final = r"(?:proxy-)?authorization|x-api-key|api[-_]?key|(?:set-)?cooki
 _RULES: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
     # data:image/png;base64,...
     (re.compile(r"(data:[\w/+.-]{0,64}(?:;[\w=.-]{1,64})*;base64,)[A-Za-z0-9+/=_%-]*"), r"\1[removed]"),
-    # https://user:password@host
-    (re.compile(r"([a-z][a-z0-9+.-]{1,20}://)[^/\s@'\"]{1,512}@", re.IGNORECASE), r"\1[removed]@"),
+    # https://user:password@host (from the colon on: a rule that begins with plain text is fifty times as fast)
+    (re.compile(r"(://)[^/\s@'\"]{1,512}@"), r"\1[removed]@"),
     # ?access_token=...&X-Amz-Signature=...
     (re.compile(rf"([?&;]{_SECRET_PARAMETER}(?:=|%3D))[^&;\s'\"<>]*", re.IGNORECASE), r"\1[removed]"),
     # {'x-api-key': '...'}, (b'cookie', b'...')
@@ -72,6 +72,8 @@ def _shown_name(name: str | bytes) -> str:
 
 
 def _text_without_secrets(text: str) -> str:
+    if text.isalnum() and len(text) < 120 and "eyJ" not in text:
+        return text  # most values: every other rule needs a space or a sign
     # Cut first: a rule takes time in proportion to what it sees, and callers choose how long that is.
     cut = len(text) - MAX_TEXT
     text = text[:MAX_TEXT]

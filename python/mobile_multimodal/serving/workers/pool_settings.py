@@ -32,9 +32,9 @@ class PoolSettings:
                              idle (when it is busy, its jobs' deadlines decide)
     start_seconds            a worker that is not ready after so long is killed; a slow disk may need more
     retries                  so often a job is given to another worker when its own died
-    feature_cache_bytes      in each worker, for features of pictures that were encoded: 0.25 MB each, so 12
+    feature_cache_bytes      in each worker, for features of pictures that were encoded: 0.25 MB each, so 10
     picture_cache_bytes      in each worker, for pictures that were decoded and brought to the model's size: 0.15 MB
-                             each, so 13; the default file's worker holds less than 30 MB of its own with all this
+                             each, so 10; the default file's worker holds less than 30 MB of its own with all this
     worker_memory_bytes      a worker with more resident bytes is replaced between two jobs; None is no bound.
                              Pages that workers share count in each
     """
@@ -50,8 +50,8 @@ class PoolSettings:
     silent_seconds: float = 5.0
     start_seconds: float = 60.0
     retries: int = 1
-    feature_cache_bytes: int = 3 << 20
-    picture_cache_bytes: int = 2 << 20
+    feature_cache_bytes: int = 2_600_000
+    picture_cache_bytes: int = 1_600_000
     worker_memory_bytes: int | None = None
 
     def __post_init__(self) -> None:

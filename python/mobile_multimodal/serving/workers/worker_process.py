@@ -17,6 +17,7 @@ from mobile_multimodal.serving.workers.channel import ChannelClosedError, Worker
 from mobile_multimodal.serving.workers.error_record import record_of_error
 from mobile_multimodal.serving.workers.open_model import OpenModel
 from mobile_multimodal.serving.workers.pool_settings import PoolSettings
+from mobile_multimodal.serving.workers.resident_memory import return_large_blocks
 from mobile_multimodal.serving.workers.task_runner import TaskRunner
 from mobile_multimodal.serving.workers.work_item import WorkItem, items_of_records
 
@@ -28,6 +29,7 @@ def run_worker(connection: socket.socket, settings: PoolSettings) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with contextlib.suppress(OSError, ValueError, AttributeError):  # no error output to write to
         faulthandler.enable()
+    return_large_blocks()
     channel = WorkerChannel(connection)
     control = ControlThread(channel)
     control.start()
