@@ -46,20 +46,16 @@ export function askTask(session, rerun) {
     const asked = session.picture?.questions ?? [];
     byId("asked-before").hidden = asked.length === 0;
     byId("asked-list").replaceChildren(
-      ...asked.map((record) =>
-        element(
-          "li",
-          {},
-          element("button", {
-            type: "button",
-            class: "asked-again",
-            on: { click: () => rerun(record) },
-          },
-            element("span", { class: "asked-question", text: record.plan.question }),
-            element("span", { class: "asked-answer", text: `${record.response.result.text} · ${shareText(record.response.result.confidence)}` }),
-          ),
-        ),
-      ),
+      ...asked.map((record) => {
+        const { text, confidence } = record.response.result;
+        const again = element(
+          "button",
+          { type: "button", class: "asked-again", on: { click: () => rerun(record) } },
+          element("span", { class: "asked-question", text: record.plan.question }),
+          element("span", { class: "asked-answer", text: `${text} · ${shareText(confidence)}` }),
+        );
+        return element("li", {}, again);
+      }),
     );
   }
 
@@ -67,8 +63,9 @@ export function askTask(session, rerun) {
     name: "ask",
     plan() {
       const asked = question.value.trim();
-      const fields = [["question", asked], ...ownAnswers().map((text) => ["options", text])];
-      return { path: "v1/ask", fields, takesPicture: true, longest: CAPTION_SIDE, question: asked, options: ownAnswers() };
+      const options = ownAnswers();
+      const fields = [["question", asked], ...options.map((text) => ["options", text])];
+      return { path: "v1/ask", fields, takesPicture: true, longest: CAPTION_SIDE, question: asked, options };
     },
     lacks() {
       if (!session.picture) return { text: "Choose a picture first.", field: byId("choose-file") };
@@ -90,8 +87,12 @@ export function askTask(session, rerun) {
       byId("alternatives").replaceChildren(
         ...shares.map(([text, share], index) => shareEntry(text, share, { isFirst: isChoice && index === 0 })),
       );
-      const unanswerable = result.unanswerable === undefined ? "" : `${shareText(result.unanswerable)} that the picture does not tell · `;
-      byId("answer-facts").textContent = `${unanswerable}answered in ${millisecondsText(times.roundTripMilliseconds)}`.replace(/^a/, "A");
+      byId("answer-facts").textContent = [
+        `Answered in ${millisecondsText(times.roundTripMilliseconds)}`,
+        isChoice ? "" : `${shareText(result.unanswerable)} that the picture does not tell`,
+      ]
+        .filter(Boolean)
+        .join(" · ");
       if (isNew) {
         const others = picture.questions.filter(
           ({ plan: old }) => JSON.stringify(old.fields) !== JSON.stringify(plan.fields),

@@ -3,7 +3,7 @@
 import { byId, element } from "./elements.js";
 
 const REASONS = {
-  NotAllowedError: "The camera is not allowed here. Allow it in the browser's settings for this page, then open it again.",
+  NotAllowedError: "The camera is not allowed here. Allow it in the browser's settings for this page and open it again.",
   NotFoundError: "This device has no camera.",
   NotReadableError: "Another program uses the camera. Close it there, then open it again.",
   OverconstrainedError: "That camera is gone. Choose another one.",
@@ -36,8 +36,9 @@ export function setUpCamera(onPicture) {
       return;
     }
     try {
-      const wish = deviceId ? { deviceId: { exact: deviceId } } : { facingMode: "environment" };
-      const opened = await navigator.mediaDevices.getUserMedia({ video: { ...wish, width: { ideal: 1920 } }, audio: false });
+      const which = deviceId ? { deviceId: { exact: deviceId } } : { facingMode: "environment" };
+      const video = { ...which, width: { ideal: 1920 } }; // browsers give 640 where nobody asks: too few for text
+      const opened = await navigator.mediaDevices.getUserMedia({ video, audio: false });
       if (turn !== opening) {
         for (const track of opened.getTracks()) track.stop();
         return;

@@ -83,7 +83,8 @@ function setUpSamples(onPicture, onNote) {
         }
       };
       const image = element("img", { src: address, alt: "", width: 52, height: 52, draggable: "false" });
-      return element("button", { type: "button", class: "sample", "aria-label": `Sample: ${name}`, title: name, on: { click: choose } }, image);
+      const values = { type: "button", class: "sample", "aria-label": `Sample: ${name}`, title: name };
+      return element("button", { ...values, on: { click: choose } }, image);
     }),
   );
 }

@@ -18,6 +18,8 @@ const TITLES = {
   504: "The server took too long",
 };
 
+const LOOK_IN_THE_LOG = "Try again; if it lasts, look for the request id in the server's log.";
+
 export class Problem extends Error {
   constructor({ title, detail = "", hint = "", status = 0, requestId = "", retryAfterSeconds = null }) {
     super(title);
@@ -47,7 +49,7 @@ export function problemFrom(told, { status = 0, requestId = "", retryAfterSecond
   return new Problem({
     title: seen.title || TITLES[number] || "The server gave no answer",
     detail: typeof seen.detail === "string" ? seen.detail : `It answered ${number} without an explanation.`,
-    hint: typeof seen.hint === "string" ? seen.hint : "Try again; if it lasts, look for the request id in the server's log.",
+    hint: typeof seen.hint === "string" ? seen.hint : LOOK_IN_THE_LOG,
     status: number,
     requestId: seen.request_id || requestId,
     retryAfterSeconds,
@@ -61,7 +63,7 @@ export function unreachable(requestId, { midway = false } = {}) {
     return new Problem({
       title: "The connection broke",
       detail: `${server} stopped in the middle of its answer.`,
-      hint: "Try again; if it happens again, look for the request id in the server's log.",
+      hint: LOOK_IN_THE_LOG,
       requestId,
     });
   }

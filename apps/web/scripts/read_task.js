@@ -6,7 +6,7 @@ import { countText, millisecondsText, shareText } from "./quantities.js";
 import { drawBoxes, markBox, scaledBox } from "./text_boxes.js";
 
 const READ_SIDE = 2048; // the server looks for text at 960; small print is cut from the picture as sent
-const DOUBTFUL = 0.8; // lines below are marked: the lines of the test pages that were right had more
+const DOUBTFUL = 0.8; // lines below are marked as worth a second look; the server leaves out those below 0.5
 
 export function readTask(session) {
   const list = byId("lines");
@@ -64,7 +64,11 @@ export function readTask(session) {
         },
       },
       element("span", { class: "line-text", text }),
-      element("span", { class: "line-share", text: shareText(confidence), title: "How sure the model is of its letters" }),
+      element("span", {
+        class: "line-share",
+        text: shareText(confidence),
+        title: "How sure the model is of its letters",
+      }),
     );
   }
 
@@ -77,7 +81,9 @@ export function readTask(session) {
       shown = null;
       showBoxes();
     },
-    label: ({ result }) => (result.lines.length ? `${countText(result.lines.length, "line")}: ${result.lines[0].text}` : "No text found"),
+    label({ result: { lines } }) {
+      return lines.length ? `${countText(lines.length, "line")}: ${lines[0].text}` : "No text found";
+    },
     show(record) {
       shown = record;
       const { response, picture, upload, times } = record;

@@ -80,14 +80,10 @@ export function searchTask(session, { run, usePicture }) {
     name: "search",
     keepsResult: true,
     plan() {
-      const k = Number(count.value);
-      if (isByPicture) {
-        return {
-          path: "v1/search", fields: [["k", String(k)]], takesPicture: true, longest: CAPTION_SIDE, what: session.picture?.name,
-        };
-      }
+      const common = { path: "v1/search", takesPicture: isByPicture, longest: CAPTION_SIDE };
+      if (isByPicture) return { ...common, fields: [["k", count.value]], what: session.picture?.name };
       const words = query.value.trim();
-      return { path: "v1/search", json: { query: words, k }, fields: [], takesPicture: false, longest: CAPTION_SIDE, what: words };
+      return { ...common, fields: [], json: { query: words, k: Number(count.value) }, what: words };
     },
     lacks() {
       if (isByPicture) return session.picture ? null : { text: "Choose a picture first.", field: byId("choose-file") };

@@ -52,20 +52,21 @@ export function setUpServerState(session) {
 }
 
 function answerFacts({ response, times }) {
-  const timings = response.timings ?? {};
-  const facts = [];
-  if (timings.queue_milliseconds !== undefined) facts.push(["Queue", millisecondsText(timings.queue_milliseconds), "waited for a worker"]);
-  if (timings.inference_milliseconds !== undefined) facts.push(["Inference", millisecondsText(timings.inference_milliseconds), "decoding and the model"]);
-  if (timings.total_milliseconds !== undefined) facts.push(["Server", millisecondsText(timings.total_milliseconds), "from the request to the answer, in the server"]);
-  facts.push(["Round trip", millisecondsText(times.roundTripMilliseconds), "seen from this page"]);
-  if (response.cached !== undefined) facts.push(["Cached", response.cached ? "yes" : "no", "whether the answer was known already"]);
+  const { timings, cached } = response;
+  const facts = [
+    ["Queue", millisecondsText(timings.queue_milliseconds), "waited for a worker"],
+    ["Inference", millisecondsText(timings.inference_milliseconds), "decoding and the model"],
+    ["Server", millisecondsText(timings.total_milliseconds), "from the request to the answer, in the server"],
+    ["Round trip", millisecondsText(times.roundTripMilliseconds), "seen from this page"],
+  ];
+  if (cached !== undefined) facts.push(["Cached", cached ? "yes" : "no", "whether the answer was known already"]);
   return facts;
 }
 
 function serverFacts({ model, queue, workers }) {
   const able = workers.filter(({ state }) => state === "ready" || state === "busy").length;
   const facts = [
-    ["Workers", able === workers.length ? String(able) : `${able} of ${workers.length}`, "processes that run the model"],
+    ["Workers", able === workers.length ? String(able) : `${able} of ${workers.length}`, "processes with the model"],
     ["Waiting", String(queue.length), `requests in the queue, which holds ${queue.limit}`],
   ];
   if (!model) return facts; // no worker has opened it yet

@@ -11,7 +11,8 @@ const SLOW_MILLISECONDS = 700; // below, a clock would only flicker
 /**
  * A task gives:
  *   name
- *   plan()    what to send: {path, fields: [name, value][], json, takesPicture, longest, what}; `json` excludes `fields`
+ *   startsItself, keepsResult  whether a new picture starts it; whether its last result outlives a cancelled run
+ *   plan()    what to send: {path, fields: [name, value][], json in place of them, takesPicture, longest (side), streams}
  *   lacks()   null, or {text, field}: what is missing before it can run, and where to give it
  *   begin()   clears what the last run left, before the first word comes
  *   piece(text)            more of a stream
@@ -135,8 +136,15 @@ export class TaskPanel {
         this.#task.piece(text);
       },
     });
-    const record = { task: this.#task.name, plan, picture: plan.takesPicture ? picture : null, upload, response: result };
-    return { ...record, times, label: this.#task.label(result, plan) };
+    return {
+      task: this.#task.name,
+      plan,
+      picture: plan.takesPicture ? picture : null,
+      upload,
+      response: result,
+      times,
+      label: this.#task.label(result, plan),
+    };
   }
 
   #start() {

@@ -22,7 +22,7 @@ export function drawBoxes(svg, picture, lines, { onPoint, onPick }) {
           "data-line": index,
           on: { pointerenter: () => onPoint(index), pointerleave: () => onPoint(null), click: () => onPick(index) },
         },
-        drawing("polygon", { points: box.map((corner) => corner.map((value) => value.toFixed(1)).join(",")).join(" ") }),
+        drawing("polygon", { points: box.map(([x, y]) => `${x.toFixed(1)},${y.toFixed(1)}`).join(" ") }),
         selectableText(text, box),
       ),
     ),
