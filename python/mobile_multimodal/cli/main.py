@@ -55,6 +55,12 @@ COMMANDS: Final[dict[str, Command]] = {
             summary="find pictures by words or by a picture",
             module="mobile_multimodal.cli.search_command",
         ),
+        Command(
+            name="serve",
+            summary="serve the tasks, a page and OpenAI's addresses over HTTP",
+            module="mobile_multimodal.cli.serve_command",
+            extra="serve",
+        ),
         Command(name="info", summary="print what is inside a model file", module="mobile_multimodal.model.info"),
         Command(
             name="build",
@@ -122,7 +128,7 @@ def _run(arguments: list[str]) -> int:
     except ModuleNotFoundError as error:
         raise _missing_module(command, error) from error
     own_parser = argparse.ArgumentParser(
-        prog=f"mobile-mm {command.name}", description=f"{command.summary.capitalize()}."
+        prog=f"mobile-mm {command.name}", description=f"{command.summary[:1].upper()}{command.summary[1:]}."
     )
     getattr(module, f"add_{command.name}_arguments")(own_parser)
     options = own_parser.parse_args(chosen.arguments)

@@ -247,6 +247,12 @@ class Gallery:
             names = connection.execute("SELECT path FROM pictures ORDER BY path").fetchall()
         return [self._path(name) for (name,) in names]
 
+    def find(self, name: bytes) -> Path | None:
+        """The path of a picture by its name below the folder, as bytes; None for a file that is not in the index."""
+        with self._store.reading() as connection:
+            found = connection.execute("SELECT path FROM pictures WHERE path = ?", (name,)).fetchone()
+        return None if found is None else self._path(found[0])
+
     def __len__(self) -> int:
         return self.status().pictures
 

@@ -1,0 +1,180 @@
+"""Answers one query: from the cache, or by the pool, within its deadline and only while its client is there."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, TypeVar
+
+from starlette.requests import Request
+
+from mobile_multimodal.errors import InvalidInputError, NotFoundError
+from mobile_multimodal.serving.services import Services
+from mobile_multimodal.serving.workers.job import Job, JobResult
+
+PublicTask = Literal["caption", "ocr", "vqa", "embed"]
+_Result = TypeVar("_Result")
+
+_PUBLIC_TASK: Final[dict[str, PublicTask]] = {
+    "caption": "caption",
+    "ocr": "ocr",
+    "ask": "vqa",
+    "choose": "vqa",
+    "embed_image": "embed",
+    "embed_text": "embed",
+}
+
+
+class ClientGoneError(Exception):
+    """The client hung up: nobody reads an answer any more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Query:
+    """One job with what the request says around it."""
+
+    job: Job
+    model: str | None = None
+    deadline_seconds: float | None = None
+
+    @property
+    def task(self) -> PublicTask:
+        """The task as the API calls it."""
+        return _PUBLIC_TASK[self.job.task]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What came of a query; `value` is as JobResult has it."""
+
+    value: dict[str, Any]
+    is_cached: bool = False
+    queue_seconds: float = 0.0
+    inference_seconds: float = 0.0
+    started_at: float = field(default_factory=time.perf_counter)
+
+    def timings(self) -> dict[str, float]:
+        """Milliseconds: in the queue, in the worker, and in all until now."""
+        return {
+            "queue_milliseconds": round(1000 * self.queue_seconds, 3),
+            "inference_milliseconds": round(1000 * self.inference_seconds, 3),
+            "total_milliseconds": round(1000 * (time.perf_counter() - self.started_at), 3),
+        }
+
+
+def check_model(services: Services, asked: str | None) -> None:
+    """NotFoundError for a model that is not the one served."""
+    served = services.model.name
+    if asked not in (None, served, services.settings.model):
+        raise NotFoundError(f"model {str(asked)[:80]!r} is not served here", f"ask for {served!r}, or leave model out")
+
+
+def deadline_of(services: Services, asked: float | None) -> float:
+    """When a request that is read now must be answered, on the clock time.monotonic()."""
+    settings = services.settings
+    if asked is not None and asked > settings.max_deadline_seconds:
+        raise InvalidInputError(
+            f"deadline_seconds is {asked:g}, expected at most {settings.max_deadline_seconds:g}",
+            "ask for less, or leave it out",
+        )
+    return time.monotonic() + (settings.deadline_seconds if asked is None else asked)
+
+
+async def answer(services: Services, request: Request, query: Query) -> Outcome:
+    """The outcome of a query. Raises what the pool raises, and ClientGoneError when nobody waits any more."""
+    return (await answer_all(services, request, [query]))[0]
+
+
+async def answer_all(services: Services, request: Request, queries: Sequence[Query]) -> list[Outcome]:
+    """The outcomes of several queries, in their order; the first that fails calls the others off."""
+    for query in queries:
+        check_model(services, query.model)
+    deadlines = [deadline_of(services, query.deadline_seconds) for query in queries]
+    # As many at a time as there are workers: one request must not fill the queue for all others.
+    turns = asyncio.Semaphore(max(1, services.worker_count))
+
+    async def one(query: Query, deadline: float) -> Outcome:
+        async with turns:
+            return await _outcome(services, query, deadline, request.state.started_at)
+
+    async def every() -> list[Outcome]:
+        tasks = [asyncio.ensure_future(one(*pair)) for pair in zip(queries, deadlines, strict=True)]
+        try:
+            return await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    return await while_connected(services, request, every())
+
+
+async def _outcome(services: Services, query: Query, deadline: float, started_at: float) -> Outcome:
+    result = await services.pool.run(query.job, deadline=deadline)
+    return Outcome(
+        value=result.value,
+        queue_seconds=result.queue_seconds,
+        inference_seconds=result.inference_seconds,
+        started_at=started_at,
+    )
+
+
+async def while_connected(services: Services, request: Request, work: Awaitable[_Result]) -> _Result:
+    """The result of `work`, which is cancelled when the client hangs up. The body must have been read."""
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_hang_up(request))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            services.metrics.client_left()
+            raise ClientGoneError
+        return task.result()
+    finally:
+        for unfinished in (task, gone):
+            if not unfinished.done():
+                unfinished.cancel()
+                with contextlib.suppress(asyncio.CancelledError, Exception):
+                    await unfinished
+
+
+async def _hang_up(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def response_body(services: Services, request: Request, query: Query, outcome: Outcome) -> dict[str, Any]:
+    """The answer of /v1/inference and the short routes."""
+    return {
+        "id": request.state.request_id,
+        "model": services.model.name,
+        "model_version": services.model.sha256,
+        "task": query.task,
+        "result": result_of(outcome.value),
+        "cached": outcome.is_cached,
+        "timings": outcome.timings(),
+    }
+
+
+def result_of(value: Mapping[str, Any]) -> dict[str, Any]:
+    """A job's value as the API shows it."""
+    if "embedding" in value:
+        return {"embedding": value["embedding"], "dimensions": len(value["embedding"])}
+    return dict(value)
+
+
+async def stream(
+    services: Services, request: Request, query: Query
+) -> AsyncIterator[dict[str, Any] | JobResult]:
+    """The pieces of a caption, then its result; closing it calls the job off."""
+    check_model(services, query.model)
+    deadline = deadline_of(services, query.deadline_seconds)
+    pieces = services.pool.stream(query.job, deadline=deadline)
+    try:
+        async for piece in pieces:
+            yield piece
+    finally:
+        await pieces.aclose()  # type: ignore[attr-defined]
+
+

@@ -1,0 +1,1 @@
+"""Holds the addresses of the API, one file a family."""

@@ -1,0 +1,202 @@
+"""Holds what an operator may choose for `mobile-mm serve`: frozen, checked when made, refusing what it does not know."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from mobile_multimodal.model.hub import DEFAULT_MODEL
+from mobile_multimodal.serving.workers.pool_settings import PoolSettings
+from mobile_multimodal.settings import MAX_DEADLINE_SECONDS, MAX_THREADS
+
+ENVIRONMENT_PREFIX: Final = "MOBILE_MM_SERVE_"
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+def _split(value: Any) -> Any:
+    """Environment and flags write a list with commas; a TOML file has lists of its own."""
+    if isinstance(value, str):
+        return tuple(word for word in (part.strip() for part in value.split(",")) if word)
+    return value
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+
+
+class SettingFields(BaseSettings):
+    """Each setting, checked alone."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        env_prefix=ENVIRONMENT_PREFIX,
+        env_ignore_empty=True,
+        hide_input_in_errors=True,  # a value may be a secret
+        protected_namespaces=(),  # pydantic keeps model_ for itself, and here a model is a model
+    )
+
+    # Where it listens.
+    host: str = Field("127.0.0.1", min_length=1, description="address to listen on; other machines reach 0.0.0.0")
+    port: Port = Field(8080, description="port of the API and the page; 0 takes a free one")
+    metrics: bool = Field(True, description="expose metrics for Prometheus")
+    metrics_host: str = Field("127.0.0.1", min_length=1, description="address of the metrics")
+    metrics_port: Port = Field(8000, description="port of the metrics; 0 takes a free one")
+    allowed_hosts: Words = Field(
+        (),
+        description="names that requests may be addressed to (the Host header), with commas; * is any. "
+        "By default: on loopback without keys only the names of this machine, else any",
+    )
+    trusted_proxies: Words = Field(
+        (), description="addresses of proxies whose X-Forwarded-For is believed, with commas; * is any"
+    )
+
+    # What it serves.
+    model: str = Field(DEFAULT_MODEL, min_length=1, description="name of a model, or a .gguf file")
+    index: Path | None = Field(None, description="index of a gallery, or its folder: turns /v1/search on")
+    page: bool = Field(True, description="serve the page at /")
+    docs: bool = Field(False, description="serve the API's reference at /docs")
+
+    # Workers and their queue.
+    workers: int | None = Field(None, ge=1, le=256, description="processes that do the work; by default one a CPU")
+    threads_per_worker: int = Field(1, ge=1, le=MAX_THREADS, description="threads of each")
+    queue_length: int = Field(64, ge=1, le=100_000, description="requests that may wait; more are answered 503")
+    max_batch: int = Field(8, ge=1, le=64, description="captions computed together at most")
+    batch_wait_milliseconds: float = Field(
+        2.0, ge=0, le=1000, allow_inf_nan=False, description="how long the first of a batch waits for others"
+    )
+    stuck_grace_seconds: float = Field(
+        2.0, ge=0.1, le=600, allow_inf_nan=False, description="a worker this long behind a deadline is replaced"
+    )
+    feature_cache_bytes: int = Field(
+        16 << 20, ge=0, le=1 << 34, description="encoded pictures that each worker keeps at hand"
+    )
+    picture_cache_bytes: int = Field(
+        4 << 20, ge=0, le=1 << 34, description="decoded pictures that each worker keeps at hand"
+    )
+    worker_memory_bytes: int | None = Field(None, ge=1 << 26, description="a worker that holds more is replaced")
+    start_seconds: float = Field(
+        60.0, ge=0.1, le=3600, allow_inf_nan=False, description="time for a worker to become ready"
+    )
+    retries: int = Field(1, ge=0, le=10, description="how often a request is tried again when its worker died")
+
+    # Bounds on a request.
+    deadline_seconds: float = Field(
+        10.0, gt=0, le=MAX_DEADLINE_SECONDS, allow_inf_nan=False, description="time for a request that names none"
+    )
+    max_deadline_seconds: float = Field(
+        60.0, gt=0, le=MAX_DEADLINE_SECONDS, allow_inf_nan=False, description="time that a request may ask for"
+    )
+    max_body_bytes: int = Field(50_000_000, ge=1024, le=1 << 30, description="size of a request")
+    max_buffered_bytes: int = Field(
+        512_000_000, ge=1024, description="size of all requests that are being received and answered at one time"
+    )
+    body_timeout_seconds: float = Field(
+        60.0, gt=0, le=3600, allow_inf_nan=False, description="time for a request's body to arrive"
+    )
+    header_timeout_seconds: float = Field(
+        10.0, gt=0, le=600, allow_inf_nan=False, description="time for a request's header to arrive"
+    )
+    max_header_bytes: int = Field(32_768, ge=1024, le=1 << 20, description="size of a request's header")
+    max_connections: int = Field(1000, ge=1, le=1_000_000, description="open connections; more are closed at once")
+    # Proxies keep connections for 60 seconds or less: the side that sends requests must be the one that hangs up.
+    keep_alive_seconds: int = Field(75, ge=1, le=3600, description="how long a connection may rest between requests")
+
+    # The end.
+    drain_delay_seconds: float = Field(
+        5.0,
+        ge=0,
+        le=600,
+        allow_inf_nan=False,
+        description="after SIGTERM: so long it is not ready and still answers, for load balancers to notice",
+    )
+    drain_timeout_seconds: float = Field(
+        30.0, gt=0, le=3600, allow_inf_nan=False, description="after that: time for requests to be finished"
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Nothing but the arguments: an app made in code must not change with the environment around it."""
+        return (init_settings,)
+
+    @field_validator("host", "metrics_host")
+    @classmethod
+    def _is_host(cls, value: str) -> str:
+        if any(character.isspace() or character in "/?#@" for character in value) or "://" in value:
+            raise ValueError("expected a name or an address, for example 127.0.0.1")
+        return value
+
+    @property
+    def needs_access(self) -> bool:
+        """Whether requests need a key or a token."""
+        return False
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach the API."""
+        return is_loopback(self.host)
+
+    def pool_settings(self) -> PoolSettings:
+        """What the pool of workers is made with."""
+        return PoolSettings(**{field.name: getattr(self, field.name) for field in fields(PoolSettings)})
+
+    def conflicts(self) -> list[tuple[tuple[str, ...], str]]:
+        """Settings that are right alone and wrong together: (their names, what is wrong and what to do)."""
+        found: list[tuple[tuple[str, ...], str]] = []
+        if self.deadline_seconds > self.max_deadline_seconds:
+            found.append(
+                (
+                    ("deadline_seconds", "max_deadline_seconds"),
+                    f"deadline_seconds is {self.deadline_seconds:g} and max_deadline_seconds "
+                    f"{self.max_deadline_seconds:g}, expected the first to be the smaller; raise the second",
+                )
+            )
+        if self.max_buffered_bytes < self.max_body_bytes:
+            found.append(
+                (
+                    ("max_buffered_bytes", "max_body_bytes"),
+                    f"max_buffered_bytes is {self.max_buffered_bytes} and max_body_bytes {self.max_body_bytes}, "
+                    "expected room for one request at least; raise the first",
+                )
+            )
+        if self.metrics and self.port == self.metrics_port != 0 and self.host == self.metrics_host:
+            found.append(
+                (
+                    ("port", "metrics_port"),
+                    f"port and metrics_port are both {self.port}, expected two ports; change one",
+                )
+            )
+        return found
+
+
+class ServeSettings(SettingFields):
+    """What a server is started with. Made in code it reads no file and no environment: `load_settings` does."""
+
+    @model_validator(mode="after")
+    def _agree(self) -> ServeSettings:
+        problems = self.conflicts()
+        if problems:
+            raise ValueError("; ".join(text for _, text in problems))
+        return self
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is reached from this machine alone; a name counts only when it is localhost."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
