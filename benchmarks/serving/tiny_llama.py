@@ -1,4 +1,4 @@
-"""Writes the smallest model that llama.cpp's server starts with, from random numbers: `python tiny_llama.py OUT.gguf`."""
+"""Writes a model of random numbers, about the smallest for llama.cpp's server: `python tiny_llama.py OUT.gguf`."""
 
 from __future__ import annotations
 

@@ -208,8 +208,7 @@ ROWS: dict[str, list[Panel]] = {
         Panel(
             title="Workers replaced in 15 minutes",
             queries={
-                "{{reason}}": "sum by (reason) "
-                f"(increase(mobile_multimodal_worker_restarts_total{{{SERVER}}}[15m]))"
+                "{{reason}}": f"sum by (reason) (increase(mobile_multimodal_worker_restarts_total{{{SERVER}}}[15m]))"
             },
         ),
         Panel(

@@ -1,4 +1,4 @@
-"""Checks the alert rules: promtool accepts them and runs their tests, each alert is tested both ways and has a runbook."""
+"""Checks the alert rules: promtool accepts them, each alert is tested both ways, and each has a runbook."""
 
 from __future__ import annotations
 
