@@ -6,14 +6,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from mobile_multimodal import MobileMultiModalLLM, available_models
+from mobile_multimodal.cli.main import main
 from mobile_multimodal.errors import error_from_status
 from mobile_multimodal.settings import PROFILES
+
+if TYPE_CHECKING:
+    from serving_process import ServerProcess
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 WORDS = ["A", " dog", " runs", " on", " grass", " ."]
@@ -125,3 +129,16 @@ def shipped_model() -> Iterator[MobileMultiModalLLM]:
         pytest.skip("the package holds no model file mobile-mm-llm-int2.gguf")
     with MobileMultiModalLLM.from_pretrained("mobile-mm-llm-int2") as loaded:
         yield loaded
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A real server with two workers and an index of the sample pictures, for all tests that do not end it."""
+    serving_process = pytest.importorskip("serving_process", reason="needs the extra serve", exc_type=ImportError)
+    pictures = tmp_path_factory.mktemp("gallery")
+    for name in ("boats.jpg", "cat.jpg", "sheep.jpg"):
+        (pictures / name).write_bytes((ROOT / "examples" / "pictures" / name).read_bytes())
+    assert main(["index", str(pictures)]) == 0
+    (pictures / "secret.jpg").write_bytes(b"not in the index")
+    with serving_process.running_server("--workers", "2", "--index", str(pictures), "--docs") as running:
+        yield running

@@ -25,29 +25,28 @@ def add_serve_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--config", metavar="FILE", type=Path, help="read settings from this TOML file")
     groups: dict[str, Any] = {}
-    for path, field in setting_names.all_settings():
-        section = setting_names.name_of(path[:-1])
+    for setting in setting_names.all_settings():
+        section = ".".join(setting.path[:-1])
         if section not in groups:
             groups[section] = parser.add_argument_group(section or "settings")
-        explained = setting_names.help_of(path, field)
-        options: dict[str, Any] = {"dest": setting_names.name_of(path), "default": argparse.SUPPRESS, "help": explained}
-        if setting_names.is_switch(field):
+        explained = setting.help.replace("%", "%%")
+        options: dict[str, Any] = {"dest": setting.name, "default": argparse.SUPPRESS, "help": explained}
+        if setting.is_switch:
             options["action"] = argparse.BooleanOptionalAction
         else:
-            options["metavar"] = setting_names.metavar_of(field)
-        groups[section].add_argument(setting_names.flag_of(path), **options)
+            options["metavar"] = setting.metavar
+        groups[section].add_argument(setting.flag, **options)
 
 
 def run_serve(arguments: argparse.Namespace) -> int:
     """Serves until it is stopped; returns the exit code."""
     given = vars(arguments)
     flags = {}
-    for path, field in setting_names.all_settings():
-        name = setting_names.name_of(path)
-        if name in given:
-            value = given[name]
-            has_parts = setting_names.is_list(field) or setting_names.is_table(field)
-            flags[path] = split_words(value) if has_parts and isinstance(value, str) else value
+    for setting in setting_names.all_settings():
+        if setting.name in given:
+            value = given[setting.name]
+            has_parts = setting.is_list or setting.is_table
+            flags[setting.path] = split_words(value) if has_parts and isinstance(value, str) else value
     settings = load_settings(flags, given.get("config"))
     return run_server(settings, _tell)
 

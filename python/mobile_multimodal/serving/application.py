@@ -13,15 +13,19 @@ from starlette.responses import Response
 
 from mobile_multimodal.errors import MobileMultiModalError, UnsupportedError
 from mobile_multimodal.serving.access_control import AccessControl
+from mobile_multimodal.serving.authentication import Authenticator
 from mobile_multimodal.serving.body_limits import BodyLimits
 from mobile_multimodal.serving.documentation import openapi_of
 from mobile_multimodal.serving.metrics import ServerMetrics
 from mobile_multimodal.serving.model_facts import facts_of_model
 from mobile_multimodal.serving.problems import HttpError, MethodNotAllowedError, RouteNotFoundError, error_response
+from mobile_multimodal.serving.rate_limits import RateLimiter
 from mobile_multimodal.serving.request_context import RequestContext
+from mobile_multimodal.serving.response_cache import ResponseCache
 from mobile_multimodal.serving.routes import chat, embeddings, health, models, search, stats, tasks
 from mobile_multimodal.serving.routes.page import find_page, page_routes
 from mobile_multimodal.serving.search_index import SearchIndex
+from mobile_multimodal.serving.security_headers import SecurityHeaders
 from mobile_multimodal.serving.services import Services
 from mobile_multimodal.serving.settings import ServeSettings
 from mobile_multimodal.serving.workers.worker_pool import WorkerPool
@@ -49,9 +53,13 @@ def create_app(settings: ServeSettings) -> FastAPI:
         metrics=metrics,
         pool=WorkerPool(settings.pool_settings(), metrics),
         facts=facts_of_model(settings.model),
+        authenticator=Authenticator(settings.authentication),
+        limiter=RateLimiter(settings.limits),
         stop_seconds=settings.drain_timeout_seconds,
     )
     metrics.watch_pool(services.pool.status, lambda: services.is_ready)
+    metrics.watch_cache(services.cache_bytes, settings.cache.memory_bytes)
+    metrics.watch_redis(services.redis_status)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -59,9 +67,14 @@ def create_app(settings: ServeSettings) -> FastAPI:
             services.search = SearchIndex(settings.index, services.facts.embedding)
         try:
             await services.pool.start()
+            services.cache = ResponseCache(settings.cache, model_version=services.model.sha256)
             yield
         finally:
             await services.pool.stop(drain_seconds=services.stop_seconds)
+            if services.cache is not None:
+                await services.cache.close()
+            await services.limiter.close()
+            await services.authenticator.close()
             if services.search is not None:
                 services.search.close()
 
@@ -84,6 +97,7 @@ def create_app(settings: ServeSettings) -> FastAPI:
         timeout_seconds=settings.body_timeout_seconds,
     )
     app.add_middleware(RequestContext, services=services)
+    app.add_middleware(SecurityHeaders, settings=settings.security_settings())
     return app
 
 

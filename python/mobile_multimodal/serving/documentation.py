@@ -21,13 +21,12 @@ _DESCRIPTION: Final = (
 _MEANING_OF_STATUS: Final[dict[int, str]] = {
     400: "The body is not what its type says, the image is no base64, or settings exclude each other",
     401: "No key or token, or one that is not valid",
-    403: "Known, but not allowed",
+    403: "Known, but not allowed; or sent by another web page",
     404: "No such address, or the model asked for is not the one served",
     405: "The address does not take this method",
     408: "The body did not arrive in time",
     413: "The body or the picture is too large",
     415: "The body, or the picture in it, is of a type that is not taken",
-    421: "The request is addressed to another server",
     422: "Fields that are missing, unknown or out of bounds, or an image that is no readable picture",
     429: "This caller has asked too often: come back after Retry-After seconds",
     500: "A fault of the server",
@@ -35,7 +34,7 @@ _MEANING_OF_STATUS: Final[dict[int, str]] = {
     503: "The queue is full, the server is stopping, or a worker died: come back after Retry-After seconds",
     504: "The deadline passed",
 }
-ACCESS_STATUSES: Final = (401, 403, 421, 429)
+ACCESS_STATUSES: Final = (401, 403, 429)
 BODY_STATUSES: Final = (400, 408, 413, 415, 422)
 WORK_STATUSES: Final = (404, 500, 501, 503, 504)
 _UNIONS: Final[dict[str, Any]] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from starlette.requests import Request
@@ -22,10 +22,10 @@ def event(data: Any, name: str = "") -> str:
     return f"event: {name}\ndata: {text}\n\n" if name else f"data: {text}\n\n"
 
 
-def event_response(services: Services, request: Request, events: AsyncIterator[str]) -> StreamingResponse:
+def event_response(services: Services, request: Request, events: AsyncGenerator[str, None]) -> StreamingResponse:
     """The answer that sends these events."""
 
-    async def watched() -> AsyncIterator[str]:
+    async def watched() -> AsyncGenerator[str, None]:
         try:
             async for entry in events:
                 yield entry
@@ -33,6 +33,6 @@ def event_response(services: Services, request: Request, events: AsyncIterator[s
             services.metrics.client_left()
             raise
         finally:
-            await events.aclose()  # type: ignore[attr-defined]
+            await events.aclose()
 
     return StreamingResponse(watched(), media_type="text/event-stream", headers=_HEADERS)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, Literal, TypeVar
 
 from starlette.requests import Request
 
 from mobile_multimodal.errors import InvalidInputError, NotFoundError
+from mobile_multimodal.serving.picture_input import THREAD_BYTES
+from mobile_multimodal.serving.response_cache import response_key
 from mobile_multimodal.serving.services import Services
 from mobile_multimodal.serving.workers.job import Job, JobResult
 
@@ -112,13 +115,45 @@ async def answer_all(services: Services, request: Request, queries: Sequence[Que
 
 
 async def _outcome(services: Services, query: Query, deadline: float, started_at: float) -> Outcome:
-    result = await services.pool.run(query.job, deadline=deadline)
+    """From the cache, where the key is the picture's bytes as they came: nothing is decoded for it."""
+    done: list[JobResult] = []
+
+    async def compute() -> dict[str, Any]:
+        done.append(await services.pool.run(query.job, deadline=deadline))
+        return done[0].value
+
+    cache = services.cache
+    if cache is None:  # the pool says that the server is still starting
+        value, source = await compute(), "computed"
+    else:
+        found = await cache.get_or_compute(await cache_key(services, query.job), compute, deadline=deadline)
+        value, source = found.value, found.source
+        services.metrics.cache_asked(source)
+    is_own = source == "computed" and bool(done)
     return Outcome(
-        value=result.value,
-        queue_seconds=result.queue_seconds,
-        inference_seconds=result.inference_seconds,
+        value=value,
+        is_cached=source != "computed",
+        queue_seconds=done[0].queue_seconds if is_own else 0.0,
+        inference_seconds=done[0].inference_seconds if is_own else 0.0,
         started_at=started_at,
     )
+
+
+async def cache_key(services: Services, job: Job) -> str:
+    """The key of a job's answer: model, task, picture and all arguments."""
+    arguments = dict(job.arguments)
+    make = partial(
+        response_key,
+        model_version=services.model.sha256,
+        task=job.task,
+        image=job.image,
+        question=arguments.pop("question", None),
+        text=arguments.pop("text", None),
+        options=arguments.pop("options", None),
+        parameters=arguments,
+    )
+    is_large = job.image is not None and len(job.image) > THREAD_BYTES
+    return await asyncio.to_thread(make) if is_large else make()
 
 
 async def while_connected(services: Services, request: Request, work: Awaitable[_Result]) -> _Result:
@@ -164,17 +199,32 @@ def result_of(value: Mapping[str, Any]) -> dict[str, Any]:
     return dict(value)
 
 
-async def stream(
-    services: Services, request: Request, query: Query
-) -> AsyncIterator[dict[str, Any] | JobResult]:
-    """The pieces of a caption, then its result; closing it calls the job off."""
+async def stream(services: Services, request: Request, query: Query) -> AsyncGenerator[str | Outcome, None]:
+    """The words of a caption, then the outcome; closing it calls the job off. What is kept comes in one piece."""
     check_model(services, query.model)
     deadline = deadline_of(services, query.deadline_seconds)
+    cache = services.cache
+    key = "" if cache is None else await cache_key(services, query.job)
+    kept = None if cache is None else await cache.get(key)
+    if cache is not None:
+        services.metrics.cache_asked("computed" if kept is None else kept.source)
+    if kept is not None:
+        yield kept.value["text"]
+        yield Outcome(value=kept.value, is_cached=True, started_at=request.state.started_at)
+        return
     pieces = services.pool.stream(query.job, deadline=deadline)
     try:
         async for piece in pieces:
-            yield piece
+            if not isinstance(piece, JobResult):
+                yield piece["text"]
+                continue
+            if cache is not None:
+                cache.put(key, piece.value)
+            yield Outcome(
+                value=piece.value,
+                queue_seconds=piece.queue_seconds,
+                inference_seconds=piece.inference_seconds,
+                started_at=request.state.started_at,
+            )
     finally:
         await pieces.aclose()  # type: ignore[attr-defined]
-
-

@@ -13,6 +13,10 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from mobile_multimodal import __version__
+from mobile_multimodal.serving.redis_guard import RedisStatus
+from mobile_multimodal.serving.response_cache import Source
+from mobile_multimodal.serving.workers.job import Task
+from mobile_multimodal.serving.workers.pool_observer import PoolObserver, RestartReason
 
 if TYPE_CHECKING:
     from mobile_multimodal.serving.workers.pool_status import PoolStatus
@@ -26,7 +30,7 @@ _TENTHS: Final = tuple(tenth / 10 for tenth in range(1, 11))
 _RECENT: Final = 512  # per task, for the quantiles of /v1/stats; Prometheus has its histograms
 
 
-class ServerMetrics:
+class ServerMetrics(PoolObserver):
     """The counters of one app, in a registry of its own. It observes the pool: see PoolObserver."""
 
     def __init__(self, *, queue_limit: int, process_metrics: bool = True) -> None:
@@ -104,6 +108,10 @@ class ServerMetrics:
         Gauge(f"{_PREFIX}_cache_bytes", "Bytes in the response cache", registry=self.registry).set_function(used_bytes)
         Gauge(f"{_PREFIX}_cache_limit_bytes", "Bytes it may hold", registry=self.registry).set(limit_bytes)
 
+    def watch_redis(self, status: Callable[[], Iterable[RedisStatus]]) -> None:
+        """Adds whether Redis answers, for each use that it has."""
+        self.registry.register(_RedisCollector(status))
+
     def request_started(self) -> None:
         self.in_flight += 1
         self._in_flight.set(self.in_flight)
@@ -135,13 +143,20 @@ class ServerMetrics:
         self._cache_counts[cache][1] += count
         self._cache_misses.labels(cache).inc(count)
 
+    def cache_asked(self, source: Source) -> None:
+        """Counts a question to the response cache; an answer that another request worked out is a hit in memory."""
+        if source == "computed":
+            self.cache_miss("response")
+        else:
+            self.cache_hit("response", "redis" if source == "redis" else "memory")
+
     # What a PoolObserver is told.
 
-    def job_started(self, task: str, queue_seconds: float, batch_size: int) -> None:
+    def job_started(self, task: Task, queue_seconds: float, batch_size: int) -> None:
         self._queue_seconds.labels(task).observe(queue_seconds)
         self._batch_size.labels(task).observe(batch_size)
 
-    def job_finished(self, task: str, inference_seconds: float, value: Mapping[str, Any]) -> None:
+    def job_finished(self, task: Task, inference_seconds: float, value: Mapping[str, Any]) -> None:
         self._inference_seconds.labels(task).observe(inference_seconds)
         self._done[task] = self._done.get(task, 0) + 1
         self._recent.setdefault(task, deque(maxlen=_RECENT)).append(inference_seconds)
@@ -149,10 +164,10 @@ class ServerMetrics:
         if confidence is not None:
             self._confidence.labels(task).observe(confidence)
 
-    def job_failed(self, task: str, error: BaseException) -> None:
+    def job_failed(self, task: Task, error: BaseException) -> None:
         """The request counts it: a job that is tried again has not failed its request."""
 
-    def worker_restarted(self, reason: str) -> None:
+    def worker_restarted(self, reason: RestartReason) -> None:
         self._restarts.labels(reason).inc()
 
     def feature_cache(self, hits: int, misses: int) -> None:
@@ -176,6 +191,19 @@ class ServerMetrics:
     def cache_counts(self) -> dict[str, dict[str, int]]:
         """Hits and misses of each cache."""
         return {name: {"hits": hits, "misses": misses} for name, (hits, misses) in self._cache_counts.items()}
+
+
+class _RedisCollector(Collector):
+    """Without Redis there is no series: an alert on 0 must not fire where nothing was ever there."""
+
+    def __init__(self, status: Callable[[], Iterable[RedisStatus]]) -> None:
+        self._status = status
+
+    def collect(self) -> Iterable[Metric]:
+        found = GaugeMetricFamily(f"{_PREFIX}_backend_up", "1 where a back end answers", labels=["backend", "use"])
+        for status in self._status():
+            found.add_metric(["redis", status.use], int(status.is_up))
+        yield found
 
 
 class _PoolCollector(Collector):

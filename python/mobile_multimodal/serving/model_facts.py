@@ -28,6 +28,4 @@ def facts_of_model(model: str) -> ModelFacts:
     metadata = native.Engine(str(find_model(model))).metadata()
     kinds, rows = metadata.get("mm.state.kinds", ()), metadata.get("mm.state.rows", ())
     caches = [int(count) for kind, count in zip(kinds, rows, strict=True) if kind == "cache"]
-    return ModelFacts(
-        most_caption_tokens=min([MAX_NEW_TOKENS, *caches]), embedding=embedding_identity(metadata)
-    )
+    return ModelFacts(most_caption_tokens=min([MAX_NEW_TOKENS, *caches]), embedding=embedding_identity(metadata))

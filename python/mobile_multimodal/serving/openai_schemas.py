@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal, Union
+from typing import Annotated, Final, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -24,7 +24,7 @@ class ImageAddress(RequestBody):
     """A picture in a message."""
 
     url: str = Field(min_length=1, description="a data URL; an https URL where the server was told to fetch some")
-    detail: Literal["auto", "low", "high"] = Field("auto", description="has no effect: the model has one size")
+    detail: Literal["auto", "low", "high"] = Field(default="auto", description="has no effect: the model has one size")
 
 
 class ImagePart(RequestBody):
@@ -34,15 +34,15 @@ class ImagePart(RequestBody):
     image_url: ImageAddress
 
 
-Part = Annotated[Union[TextPart, ImagePart], Field(discriminator="type")]
+Part = Annotated[TextPart | ImagePart, Field(discriminator="type")]
 
 
 class ChatMessage(RequestBody):
     """One turn of a conversation."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: Union[Annotated[str, Field(max_length=65536)], Annotated[list[Part], Field(max_length=64)]]
-    name: str | None = Field(None, max_length=256, description="has no effect")
+    content: Annotated[str, Field(max_length=65536)] | Annotated[list[Part], Field(max_length=64)]
+    name: str | None = Field(default=None, max_length=256, description="has no effect")
 
 
 class StreamOptions(RequestBody):
@@ -77,14 +77,14 @@ class ChatRequest(RequestBody):
     messages: list[ChatMessage] = Field(min_length=1, max_length=_MAX_MESSAGES)
     stream: bool | None = False
     stream_options: StreamOptions | None = None
-    max_tokens: int | None = Field(None, ge=1, description="of a caption; what is above the model's most is its most")
-    max_completion_tokens: int | None = Field(None, ge=1, description="the same under its newer name")
-    temperature: float | None = Field(None, ge=0, le=2, description="of a caption")
-    top_p: float | None = Field(None, gt=0, le=1, description="of a caption, with a temperature")
-    seed: int | None = Field(None, ge=0, le=2**63 - 1)
+    max_tokens: int | None = Field(default=None, ge=1, description="of a caption; the model has its own most")
+    max_completion_tokens: int | None = Field(default=None, ge=1, description="the same under its newer name")
+    temperature: float | None = Field(default=None, ge=0, le=2, description="of a caption")
+    top_p: float | None = Field(default=None, gt=0, le=1, description="of a caption, with a temperature")
+    seed: int | None = Field(default=None, ge=0, le=2**63 - 1)
     stop: str | Annotated[list[str], Field(max_length=MAX_STOP_STRINGS)] | None = None
-    n: Literal[1] | None = Field(None, description="one answer a request")
-    user: str | None = Field(None, max_length=512, description="has no effect, and is not logged")
+    n: Literal[1] | None = Field(default=None, description="one answer a request")
+    user: str | None = Field(default=None, max_length=512, description="has no effect, and is not logged")
 
 
 class EmbeddingsRequest(RequestBody):
@@ -97,10 +97,10 @@ class EmbeddingsRequest(RequestBody):
     )
 
     model: str = Field(min_length=1, max_length=256)
-    input: Union[Text, Annotated[list[Text], Field(min_length=1, max_length=MAX_INPUTS)]]
+    input: Text | Annotated[list[Text], Field(min_length=1, max_length=MAX_INPUTS)]
     encoding_format: Literal["float", "base64"] = "float"
-    dimensions: int | None = Field(None, ge=1, description="refused where it is not the model's")
-    user: str | None = Field(None, max_length=512, description="has no effect, and is not logged")
+    dimensions: int | None = Field(default=None, ge=1, description="refused where it is not the model's")
+    user: str | None = Field(default=None, max_length=512, description="has no effect, and is not logged")
 
 
 class OpenAIErrorDetails(AnswerBody):
@@ -173,5 +173,3 @@ class ModelCard(AnswerBody):
 class ModelList(AnswerBody):
     object: Literal["list"]
     data: list[ModelCard]
-
-

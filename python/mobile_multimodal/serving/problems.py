@@ -69,12 +69,6 @@ class UnsupportedMediaTypeError(HttpError):
     status = 415
 
 
-class MisdirectedRequestError(HttpError):
-    """The request is addressed to another server."""
-
-    status = 421
-
-
 class SchemaError(HttpError):
     """The body is well formed, and its fields are not those of the request."""
 
@@ -177,7 +171,7 @@ def error_response(error: BaseException, scope: Scope, headers: Mapping[str, str
     return Response(
         json.dumps(content, ensure_ascii=False).encode("utf-8", "replace"),
         status_code=status,
-        headers={**headers_of(error), **(headers or {})},
+        headers={**headers_of(error), **{name.lower(): value for name, value in (headers or {}).items()}},
         media_type=media_type,
     )
 

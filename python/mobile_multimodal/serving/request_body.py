@@ -105,7 +105,7 @@ class BodyReader(Generic[Fields]):
     def _known_fields(self, place: tuple[int | str, ...]) -> list[str]:
         """The names at the place of an unknown one; of a union, those of all its members."""
         schema = self._adapter.json_schema(mode="validation")
-        definitions = list(schema.get("$defs", {}).values()) + [schema]
+        definitions = [*schema.get("$defs", {}).values(), schema]
         if len(place) > 1 and place[-2] == "parameters":
             definitions = [entry for entry in definitions if entry.get("title", "").endswith("Parameters")]
         return sorted({name for entry in definitions for name in entry.get("properties", {})})
@@ -143,7 +143,9 @@ async def _values_of(form: FormData) -> tuple[dict[str, Any], bytes | None]:
             try:
                 values[name] = from_json(value)
             except ValueError as error:
-                raise MalformedBodyError(f"field {name!r} is no JSON: {error}", 'for example {"num_beams": 1}') from error
+                raise MalformedBodyError(
+                    f"field {name!r} is no JSON: {error}", 'for example {"num_beams": 1}'
+                ) from error
         else:
             values[name] = value
     return values, upload
@@ -159,4 +161,3 @@ def _words_of(details: ErrorDetails) -> str:
     if message.startswith("Input should be "):
         message = f"expected {message.removeprefix('Input should be ')}"
     return f"field {place!r}: {message}" if place else message
-

@@ -1,4 +1,4 @@
-"""Gives each request its id, counts and times it, writes its line into the log, and turns what escapes into an answer."""
+"""Gives each request its id, counts, times and logs it, and turns what escapes the app into an answer."""
 
 from __future__ import annotations
 
@@ -79,9 +79,7 @@ class RequestContext:
             self._services.metrics.request_failed(name_of(error), reason_of_rejection(error))
         endpoint = getattr(scope.get("route"), "path", _UNKNOWN)
         method = scope["method"] if scope["method"] in _KNOWN_METHODS else _UNKNOWN
-        self._services.metrics.request_finished(
-            method=method, endpoint=endpoint, status=status or 499, seconds=seconds
-        )
+        self._services.metrics.request_finished(method=method, endpoint=endpoint, status=status or 499, seconds=seconds)
         _log.info(
             "request",
             extra={

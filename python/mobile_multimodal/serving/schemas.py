@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal, Union
+from collections.abc import Callable
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -17,8 +18,7 @@ from mobile_multimodal.tasks.language import MAX_ANSWERS, MAX_OPTIONS, MAX_TEXT_
 
 # One red pixel as PNG: an example that runs as it stands.
 EXAMPLE_IMAGE: Final = (
-    "data:image/png;base64,"
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC"
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC"
 )
 _EXAMPLE_ID: Final = "0d0a5f1e9c5b4f0f8f6f2b7a3c1d9e42"
 _EXAMPLE_VERSION: Final = "9f2c4e0b6a1d7c3e5f8a9b0c1d2e3f405162738495a6b7c8d9eafb0c1d2e3f40"
@@ -44,9 +44,9 @@ Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT_BYTES, pattern=r"\
 class TaskRequest(RequestBody):
     """What every task takes."""
 
-    model: str | None = Field(None, description="refused when it is not the model that is served; may be left out")
+    model: str | None = Field(default=None, description="refused when it is not the one that is served")
     deadline_seconds: float | None = Field(
-        None,
+        default=None,
         gt=0,
         le=MAX_DEADLINE_SECONDS,
         description="answer 504 after this long, waiting included; the server has a default and a maximum",
@@ -56,12 +56,12 @@ class TaskRequest(RequestBody):
 class CaptionParameters(RequestBody):
     """How a caption is searched for; what is left out is the model's own."""
 
-    num_beams: int | None = Field(None, ge=1, le=MAX_BEAMS, description="1 is greedy")
-    max_new_tokens: int | None = Field(None, ge=1, le=MAX_NEW_TOKENS)
-    length_penalty: float | None = Field(None, ge=-4, le=4)
-    temperature: float = Field(0.0, ge=0, le=10, description="above 0 draws words at random")
-    top_p: float = Field(1.0, gt=0, le=1)
-    seed: int = Field(0, ge=0, le=2**63 - 1)
+    num_beams: int | None = Field(default=None, ge=1, le=MAX_BEAMS, description="1 is greedy")
+    max_new_tokens: int | None = Field(default=None, ge=1, le=MAX_NEW_TOKENS)
+    length_penalty: float | None = Field(default=None, ge=-4, le=4)
+    temperature: float = Field(default=0.0, ge=0, le=10, description="above 0 draws words at random")
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    seed: int = Field(default=0, ge=0, le=2**63 - 1)
     stop: list[Annotated[str, Field(min_length=1, max_length=1024)]] = Field(
         default_factory=list, max_length=MAX_STOP_STRINGS, description="the caption ends before the first of these"
     )
@@ -70,19 +70,19 @@ class CaptionParameters(RequestBody):
 class OcrParameters(RequestBody):
     """How text is looked for and read."""
 
-    max_side: int = Field(960, ge=32, le=4096, description="the longer side is scaled down to this; up for small print")
-    threshold: float = Field(0.2, ge=0.01, le=0.99, description="a pixel is text above this probability")
-    box_threshold: float = Field(0.4, ge=0.01, le=0.99, description="a box is read from this mean probability on")
-    unclip_ratio: float = Field(1.4, ge=0, le=10, description="boxes grow by area * ratio / perimeter")
-    max_boxes: int = Field(3000, ge=1, le=100_000)
-    min_confidence: float = Field(0.5, ge=0, le=1, description="leave out lines below")
-    batch_lines: int = Field(8, ge=1, le=64)
+    max_side: int = Field(default=960, ge=32, le=4096, description="the longer side is scaled down to this")
+    threshold: float = Field(default=0.2, ge=0.01, le=0.99, description="a pixel is text above this probability")
+    box_threshold: float = Field(default=0.4, ge=0.01, le=0.99, description="a box is read from this probability on")
+    unclip_ratio: float = Field(default=1.4, ge=0, le=10, description="boxes grow by area * ratio / perimeter")
+    max_boxes: int = Field(default=3000, ge=1, le=100_000)
+    min_confidence: float = Field(default=0.5, ge=0, le=1, description="leave out lines below")
+    batch_lines: int = Field(default=8, ge=1, le=64)
 
 
 class AskParameters(RequestBody):
     """How a question is answered."""
 
-    top_k: int = Field(5, ge=1, le=MAX_ANSWERS, description="so many alternatives; not with options")
+    top_k: int = Field(default=5, ge=1, le=MAX_ANSWERS, description="so many alternatives; not with options")
 
 
 class EmbedParameters(RequestBody):
@@ -95,8 +95,8 @@ class CaptionRequest(TaskRequest):
     model_config = ConfigDict(json_schema_extra={"examples": [{"image": EXAMPLE_IMAGE}]})
 
     image: Image
-    parameters: CaptionParameters = Field(default_factory=lambda: CaptionParameters())
-    stream: bool = Field(False, description="send the words as they are written (greedy), as server-sent events")
+    parameters: CaptionParameters = Field(default_factory=CaptionParameters)
+    stream: bool = Field(default=False, description="send words as they are written, as server-sent events")
 
 
 class OcrRequest(TaskRequest):
@@ -118,28 +118,33 @@ class AskRequest(TaskRequest):
     image: Image
     question: Text
     options: list[Text] | None = Field(
-        None, min_length=MIN_OPTIONS, max_length=MAX_OPTIONS, description="choose among these, each once"
+        default=None, min_length=MIN_OPTIONS, max_length=MAX_OPTIONS, description="choose among these, each once"
     )
-    parameters: AskParameters = Field(default_factory=lambda: AskParameters())
+    parameters: AskParameters = Field(default_factory=AskParameters)
 
 
-def _one_of(schema: dict[str, Any], *names: str) -> None:
+def _exactly_one(*names: str, examples: list[dict[str, Any]]) -> Callable[[dict[str, Any]], None]:
     """Says in the document that exactly one of the fields stands there."""
-    for name in names:
-        schema["properties"][name].pop("default", None)
-        kinds = schema["properties"][name].pop("anyOf", [])
-        schema["properties"][name] |= next(iter(kinds), {})  # null says nothing that leaving it out does not
-    schema["oneOf"] = [{"required": [name]} for name in names]
+
+    def change(schema: dict[str, Any]) -> None:
+        for name in names:
+            properties = schema["properties"][name]
+            properties.pop("default", None)
+            kinds = properties.pop("anyOf", [{}])
+            properties |= kinds[0]  # null says nothing that leaving it out does not
+        schema["oneOf"] = [{"required": [name]} for name in names]
+        schema["examples"] = examples
+
+    return change
 
 
 class EmbedRequest(TaskRequest):
     """The place of a picture, or of a text, in the space that both share."""
 
     model_config = ConfigDict(
-        json_schema_extra=lambda schema: (
-            _one_of(schema, "image", "text"),
-            schema.update(examples=[{"image": EXAMPLE_IMAGE}, {"text": "a dog on the beach"}]),
-        )[0]
+        json_schema_extra=_exactly_one(
+            "image", "text", examples=[{"image": EXAMPLE_IMAGE}, {"text": "a dog on the beach"}]
+        )
     )
 
     image: Image | None = None
@@ -180,17 +185,14 @@ class InferenceEmbedRequest(EmbedRequest):
     """The task embed of /v1/inference."""
 
     model_config = ConfigDict(
-        json_schema_extra=lambda schema: (
-            _one_of(schema, "image", "text"),
-            schema.update(examples=[{"task": "embed", "text": "a dog on the beach"}]),
-        )[0]
+        json_schema_extra=_exactly_one("image", "text", examples=[{"task": "embed", "text": "a dog on the beach"}])
     )
     task: Literal["embed"]
 
 
-AnyTaskRequest = Union[CaptionRequest, OcrRequest, AskRequest, EmbedRequest]
+AnyTaskRequest = CaptionRequest | OcrRequest | AskRequest | EmbedRequest
 InferenceRequest = Annotated[
-    Union[InferenceCaptionRequest, InferenceOcrRequest, InferenceVqaRequest, InferenceEmbedRequest],
+    InferenceCaptionRequest | InferenceOcrRequest | InferenceVqaRequest | InferenceEmbedRequest,
     Field(discriminator="task"),
 ]
 
@@ -199,19 +201,16 @@ class SearchRequest(RequestBody):
     """Pictures of the gallery by words or by a picture."""
 
     model_config = ConfigDict(
-        json_schema_extra=lambda schema: (
-            _one_of(schema, "query", "image"),
-            schema.update(examples=[{"query": "a dog on the beach", "k": 5}]),
-        )[0]
+        json_schema_extra=_exactly_one("query", "image", examples=[{"query": "a dog on the beach", "k": 5}])
     )
 
-    query: Text | None = Field(None, description="what the pictures show, in words")
+    query: Text | None = Field(default=None, description="what the pictures show, in words")
     image: Image | None = None
-    k: int = Field(10, ge=1, le=MAX_RESULTS, description="at most this many")
-    folder: str | None = Field(None, min_length=1, max_length=4096, description="below this folder of the gallery")
-    since: str | None = Field(None, description="taken on or after: YYYY, YYYY-MM or YYYY-MM-DD")
-    until: str | None = Field(None, description="taken on or before, the same way")
-    deadline_seconds: float | None = Field(None, gt=0, le=MAX_DEADLINE_SECONDS)
+    k: int = Field(default=10, ge=1, le=MAX_RESULTS, description="at most this many")
+    folder: str | None = Field(default=None, min_length=1, max_length=4096, description="below this folder of it")
+    since: str | None = Field(default=None, description="taken on or after: YYYY, YYYY-MM or YYYY-MM-DD")
+    until: str | None = Field(default=None, description="taken on or before, the same way")
+    deadline_seconds: float | None = Field(default=None, gt=0, le=MAX_DEADLINE_SECONDS)
 
     @model_validator(mode="after")
     def _has_one(self) -> SearchRequest:
@@ -310,9 +309,7 @@ class EmbedResponse(TaskResponse):
     result: EmbeddingResult
 
 
-InferenceResponse = Annotated[
-    Union[CaptionResponse, OcrResponse, AskResponse, EmbedResponse], Field(discriminator="task")
-]
+InferenceResponse = Annotated[CaptionResponse | OcrResponse | AskResponse | EmbedResponse, Field(discriminator="task")]
 
 
 class SearchHit(AnswerBody):

@@ -63,7 +63,7 @@ class _QuietServer(uvicorn.Server):
     """uvicorn's server without its signal handlers, which end the process with the signal instead of code 0."""
 
     @contextmanager
-    def capture_signals(self) -> Iterator[None]:  # type: ignore[override]
+    def capture_signals(self) -> Iterator[None]:
         yield
 
 
@@ -97,7 +97,9 @@ class _Run:
     async def _serve(self) -> None:
         settings = self._settings
         listener = _listen(settings.host, settings.port, "port")
-        metrics_listener = _listen(settings.metrics_host, settings.metrics_port, "metrics_port") if settings.metrics else None
+        metrics_listener = (
+            _listen(settings.metrics_host, settings.metrics_port, "metrics_port") if settings.metrics else None
+        )
         try:
             app = create_app(settings)
             self._services = services = app.state.services
@@ -115,7 +117,9 @@ class _Run:
             api=_address_of(listener), metrics=None if metrics_listener is None else _address_of(metrics_listener)
         )
         self._server = _QuietServer(self._config(app))
-        side_server = None if metrics_listener is None else _QuietServer(self._config(metrics_app(services.metrics.registry)))
+        side_server = (
+            None if metrics_listener is None else _QuietServer(self._config(metrics_app(services.metrics.registry)))
+        )
         side_task = (
             None
             if side_server is None or metrics_listener is None
@@ -135,7 +139,6 @@ class _Run:
         finally:
             if side_server is not None and side_task is not None:
                 side_server.should_exit = side_server.force_exit = True
-                side_task.cancel()
                 await asyncio.wait({side_task})
 
     def _config(self, app: ASGIApp) -> uvicorn.Config:

@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING, Any, cast
 from starlette.requests import Request
 
 from mobile_multimodal.errors import UnavailableError
+from mobile_multimodal.serving.authentication import Authenticator
 from mobile_multimodal.serving.metrics import ServerMetrics
 from mobile_multimodal.serving.model_facts import ModelFacts
+from mobile_multimodal.serving.rate_limits import RateLimiter
+from mobile_multimodal.serving.redis_guard import RedisStatus
+from mobile_multimodal.serving.response_cache import ResponseCache
 from mobile_multimodal.serving.settings import ServeSettings
 
 if TYPE_CHECKING:
@@ -25,6 +29,7 @@ class Services:
 
     is_draining   the server is leaving: not ready, and every answer asks its connection to close
     fetches_urls  pictures may be named by https URLs
+    cache         made when the model is known: its answers are no other one's
     stop_seconds  how long the pool finishes jobs when the app ends; a server that drained before needs none
     """
 
@@ -32,6 +37,9 @@ class Services:
     metrics: ServerMetrics
     pool: WorkerPool
     facts: ModelFacts
+    authenticator: Authenticator
+    limiter: RateLimiter
+    cache: ResponseCache | None = None
     search: SearchIndex | None = None
     is_draining: bool = False
     fetches_urls: bool = False
@@ -60,7 +68,16 @@ class Services:
 
     def back_end_checks(self) -> dict[str, Any]:
         """The state of what is useful and not needed: a cache that is down fails no request."""
-        return {}
+        return {f"redis_for_{status.use}": "ok" if status.is_up else "unavailable" for status in self.redis_status()}
+
+    def redis_status(self) -> list[RedisStatus]:
+        """The state of Redis for each use that it has here."""
+        found = [self.limiter.redis_status(), None if self.cache is None else self.cache.status().redis]
+        return [status for status in found if status is not None]
+
+    def cache_bytes(self) -> int:
+        """What the answers in memory take."""
+        return 0 if self.cache is None else self.cache.status().memory_bytes
 
 
 def services_of(request: Request) -> Services:

@@ -1,11 +1,13 @@
-"""Names every setting as its file, the environment and the command line do."""
+"""Names every setting as its file, the environment and the command line do, and explains it."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
-from typing import Any, get_args, get_origin
+from dataclasses import dataclass
+from typing import Any, Final, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
@@ -13,51 +15,96 @@ from mobile_multimodal.serving.settings import ENVIRONMENT_PREFIX, SettingFields
 
 Path = tuple[str, ...]
 
+# Flags leave this section's name out: --api-keys-file says enough.
+_UNNAMED_SECTION: Final = "authentication"
 
-def all_settings(model: type[BaseModel] = SettingFields, above: Path = ()) -> Iterator[tuple[Path, FieldInfo]]:
-    """Every setting with its path: ("port",), or ("limits", "known") for one in a section."""
-    for name, field in model.model_fields.items():
-        section = section_of(field)
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """One setting: its path, such as ("limits", "known"), and the class that declares it."""
+
+    path: Path
+    field: FieldInfo
+    owner: type[BaseModel]
+
+    @property
+    def name(self) -> str:
+        """As the file writes it: limits.known."""
+        return ".".join(self.path)
+
+    @property
+    def variable(self) -> str:
+        """As the environment writes it: MOBILE_MM_SERVE_LIMITS__KNOWN."""
+        return ENVIRONMENT_PREFIX + "__".join(self.path).upper()
+
+    @property
+    def flag(self) -> str:
+        """As the command line writes it: --limits-known."""
+        return "--" + "-".join(name for name in self.path if name != _UNNAMED_SECTION).replace("_", "-")
+
+    @property
+    def is_switch(self) -> bool:
+        """Whether it is on or off."""
+        return self.field.annotation is bool
+
+    @property
+    def is_secret(self) -> bool:
+        """Whether its value must not be shown."""
+        return any(kind is SecretStr for kind in self._kinds)
+
+    @property
+    def is_list(self) -> bool:
+        """Whether it has several values."""
+        return any(get_origin(kind) in (tuple, list) for kind in self._kinds)
+
+    @property
+    def is_table(self) -> bool:
+        """Whether its values have names."""
+        origins = [get_origin(kind) for kind in self._kinds]
+        return any(isinstance(origin, type) and issubclass(origin, Mapping) for origin in origins)
+
+    @property
+    def metavar(self) -> str:
+        """What stands for the value in a help text."""
+        if self.is_list:
+            return "A,B"
+        if self.is_table:
+            return "JSON"
+        if int in self._kinds:
+            return "N"
+        return "X" if float in self._kinds else "TEXT"
+
+    @property
+    def description(self) -> str:
+        """What it does: the field's own words, or its line in the docstring of its class."""
+        if self.field.description:
+            return self.field.description
+        name = rf"(?:\w+, )*{self.path[-1]}(?:, \w+)*"
+        found = re.search(rf"^( *){name}  +(.+(?:\n\1 {{4,}}.+)*)", self.owner.__doc__ or "", re.MULTILINE)
+        return " ".join(found[2].split()) if found else ""
+
+    @property
+    def help(self) -> str:
+        """The description with the default."""
+        default = self.field.get_default(call_default_factory=True)
+        if default in (None, PydanticUndefined, (), {}) or self.is_switch:
+            return self.description
+        shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
+        return f"{self.description} (default: {shown})"
+
+    @property
+    def _kinds(self) -> tuple[Any, ...]:
+        return (self.field.annotation, *get_args(self.field.annotation))
+
+
+def all_settings(owner: type[BaseModel] = SettingFields, above: Path = ()) -> Iterator[Setting]:
+    """Every setting, those in sections too."""
+    for name, field in owner.model_fields.items():
+        section = _section_of(field)
         if section is None:
-            yield (*above, name), field
+            yield Setting(path=(*above, name), field=field, owner=owner)
         else:
             yield from all_settings(section, (*above, name))
-
-
-def section_of(field: FieldInfo) -> type[BaseModel] | None:
-    """The settings inside a section, or None for a setting."""
-    for candidate in (field.annotation, *get_args(field.annotation)):
-        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-            return candidate
-    return None
-
-
-def is_list(field: FieldInfo) -> bool:
-    """Whether a setting has several values."""
-    return any(get_origin(kind) in (tuple, list) for kind in (field.annotation, *get_args(field.annotation)))
-
-
-def is_table(field: FieldInfo) -> bool:
-    """Whether a setting has named values."""
-    return any(
-        isinstance(get_origin(kind), type) and issubclass(get_origin(kind), Mapping)  # type: ignore[arg-type]
-        for kind in (field.annotation, *get_args(field.annotation))
-    )
-
-
-def name_of(path: Path) -> str:
-    """As the file writes it: limits.known."""
-    return ".".join(path)
-
-
-def variable_of(path: Path) -> str:
-    """As the environment writes it: MOBILE_MM_SERVE_LIMITS__KNOWN."""
-    return ENVIRONMENT_PREFIX + "__".join(path).upper()
-
-
-def flag_of(path: Path) -> str:
-    """As the command line writes it: --limits-known."""
-    return "--" + "-".join(path).replace("_", "-")
 
 
 def value_at(values: Mapping[str, Any], path: Path) -> Any:
@@ -68,27 +115,8 @@ def value_at(values: Mapping[str, Any], path: Path) -> Any:
     return found
 
 
-def is_switch(field: FieldInfo) -> bool:
-    """Whether a setting is on or off."""
-    return field.annotation is bool
-
-
-def metavar_of(field: FieldInfo) -> str:
-    """What stands for the value in a help text."""
-    kinds = {field.annotation, *get_args(field.annotation)}
-    if is_list(field):
-        return "A,B"
-    if is_table(field):
-        return "JSON"
-    if int in kinds:
-        return "N"
-    return "X" if float in kinds else "TEXT"
-
-
-def help_of(path: Path, field: FieldInfo) -> str:
-    """What a setting does, with its default."""
-    text = (field.description or "").replace("%", "%%")
-    default = field.get_default(call_default_factory=True)
-    if default is None or default is PydanticUndefined or default == () or default == {} or is_switch(field):
-        return text
-    return f"{text} (default: {default})"
+def _section_of(field: FieldInfo) -> type[BaseModel] | None:
+    for candidate in (field.annotation, *get_args(field.annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+    return None

@@ -1,32 +1,27 @@
-"""Holds what an operator may choose for `mobile-mm serve`: frozen, checked when made, refusing what it does not know."""
+"""Holds what an operator may choose for `mobile-mm serve`: frozen, checked when made, refusing unknown names."""
 
 from __future__ import annotations
 
 import ipaddress
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from mobile_multimodal.model.hub import DEFAULT_MODEL
+from mobile_multimodal.serving.authentication import AuthenticationSettings
+from mobile_multimodal.serving.rate_limits import RateLimitSettings
+from mobile_multimodal.serving.request_origins import LOOPBACK_HOSTS, Host, RequestOriginSettings
+from mobile_multimodal.serving.response_cache import ResponseCacheSettings
+from mobile_multimodal.serving.security_headers import Origin, SecurityHeadersSettings
 from mobile_multimodal.serving.workers.pool_settings import PoolSettings
 from mobile_multimodal.settings import MAX_DEADLINE_SECONDS, MAX_THREADS
 
 ENVIRONMENT_PREFIX: Final = "MOBILE_MM_SERVE_"
 
 Port = Annotated[int, Field(ge=0, le=65535)]
-
-
-def _split(value: Any) -> Any:
-    """Environment and flags write a list with commas; a TOML file has lists of its own."""
-    if isinstance(value, str):
-        return tuple(word for word in (part.strip() for part in value.split(",")) if word)
-    return value
-
-
-Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
 
 class SettingFields(BaseSettings):
@@ -42,81 +37,103 @@ class SettingFields(BaseSettings):
     )
 
     # Where it listens.
-    host: str = Field("127.0.0.1", min_length=1, description="address to listen on; other machines reach 0.0.0.0")
-    port: Port = Field(8080, description="port of the API and the page; 0 takes a free one")
-    metrics: bool = Field(True, description="expose metrics for Prometheus")
-    metrics_host: str = Field("127.0.0.1", min_length=1, description="address of the metrics")
-    metrics_port: Port = Field(8000, description="port of the metrics; 0 takes a free one")
-    allowed_hosts: Words = Field(
-        (),
-        description="names that requests may be addressed to (the Host header), with commas; * is any. "
-        "By default: on loopback without keys only the names of this machine, else any",
+    host: str = Field(default="127.0.0.1", min_length=1, description="address to listen on; 0.0.0.0 is all")
+    port: Port = Field(default=8080, description="port of the API and the page; 0 takes a free one")
+    metrics: bool = Field(default=True, description="expose metrics for Prometheus")
+    metrics_host: str = Field(default="127.0.0.1", min_length=1, description="address of the metrics")
+    metrics_port: Port = Field(default=8000, description="port of the metrics; 0 takes a free one")
+    allowed_hosts: tuple[Host, ...] = Field(
+        default=(),
+        description="names that the server is reached by (the field Host), *.suffix for all below. By default those of "
+        "this machine on loopback without keys, else any",
     )
-    trusted_proxies: Words = Field(
-        (), description="addresses of proxies whose X-Forwarded-For is believed, with commas; * is any"
+    allowed_origins: tuple[Origin, ...] = Field(
+        default=(), description="web pages of other hosts that may send requests and read answers, such as https://a.b"
+    )
+    is_behind_tls: bool = Field(default=False, description="all clients come through TLS; needed for hsts_seconds")
+    hsts_seconds: int = Field(
+        default=0, ge=0, le=2 * 365 * 86400, description="browsers shall come by TLS alone for so long"
     )
 
     # What it serves.
-    model: str = Field(DEFAULT_MODEL, min_length=1, description="name of a model, or a .gguf file")
-    index: Path | None = Field(None, description="index of a gallery, or its folder: turns /v1/search on")
-    page: bool = Field(True, description="serve the page at /")
-    docs: bool = Field(False, description="serve the API's reference at /docs")
+    model: str = Field(default=DEFAULT_MODEL, min_length=1, description="name of a model, or a .gguf file")
+    index: Path | None = Field(default=None, description="index of a gallery, or its folder: turns /v1/search on")
+    page: bool = Field(default=True, description="serve the page at /")
+    docs: bool = Field(default=False, description="serve the API's reference at /docs")
 
     # Workers and their queue.
-    workers: int | None = Field(None, ge=1, le=256, description="processes that do the work; by default one a CPU")
-    threads_per_worker: int = Field(1, ge=1, le=MAX_THREADS, description="threads of each")
-    queue_length: int = Field(64, ge=1, le=100_000, description="requests that may wait; more are answered 503")
-    max_batch: int = Field(8, ge=1, le=64, description="captions computed together at most")
+    workers: int | None = Field(default=None, ge=1, le=256, description="processes that work; by default one a CPU")
+    threads_per_worker: int = Field(default=1, ge=1, le=MAX_THREADS, description="threads of each")
+    queue_length: int = Field(default=64, ge=1, le=100_000, description="requests that may wait; more are answered 503")
+    max_batch: int = Field(default=8, ge=1, le=64, description="captions computed together at most")
     batch_wait_milliseconds: float = Field(
-        2.0, ge=0, le=1000, allow_inf_nan=False, description="how long the first of a batch waits for others"
+        default=2.0, ge=0, le=1000, allow_inf_nan=False, description="how long the first of a batch waits for others"
     )
     stuck_grace_seconds: float = Field(
-        2.0, ge=0.1, le=600, allow_inf_nan=False, description="a worker this long behind a deadline is replaced"
+        default=2.0, ge=0.1, le=600, allow_inf_nan=False, description="a worker this long behind a deadline is replaced"
     )
     feature_cache_bytes: int = Field(
-        16 << 20, ge=0, le=1 << 34, description="encoded pictures that each worker keeps at hand"
+        default=16 << 20, ge=0, le=1 << 34, description="encoded pictures that each worker keeps at hand"
     )
     picture_cache_bytes: int = Field(
-        4 << 20, ge=0, le=1 << 34, description="decoded pictures that each worker keeps at hand"
+        default=4 << 20, ge=0, le=1 << 34, description="decoded pictures that each worker keeps at hand"
     )
-    worker_memory_bytes: int | None = Field(None, ge=1 << 26, description="a worker that holds more is replaced")
+    worker_memory_bytes: int | None = Field(default=None, ge=1 << 26, description="a worker above it is replaced")
     start_seconds: float = Field(
-        60.0, ge=0.1, le=3600, allow_inf_nan=False, description="time for a worker to become ready"
+        default=60.0, ge=0.1, le=3600, allow_inf_nan=False, description="time for a worker to become ready"
     )
-    retries: int = Field(1, ge=0, le=10, description="how often a request is tried again when its worker died")
+    silent_seconds: float = Field(
+        default=10.0,
+        ge=0.1,
+        le=3600,
+        allow_inf_nan=False,
+        description="a free worker that is silent so long is replaced",
+    )
+    retries: int = Field(default=1, ge=0, le=10, description="how often a request is tried again when its worker died")
 
     # Bounds on a request.
     deadline_seconds: float = Field(
-        10.0, gt=0, le=MAX_DEADLINE_SECONDS, allow_inf_nan=False, description="time for a request that names none"
+        default=10.0,
+        gt=0,
+        le=MAX_DEADLINE_SECONDS,
+        allow_inf_nan=False,
+        description="for a request that names none",
     )
     max_deadline_seconds: float = Field(
-        60.0, gt=0, le=MAX_DEADLINE_SECONDS, allow_inf_nan=False, description="time that a request may ask for"
+        default=60.0, gt=0, le=MAX_DEADLINE_SECONDS, allow_inf_nan=False, description="what a request may ask for"
     )
-    max_body_bytes: int = Field(50_000_000, ge=1024, le=1 << 30, description="size of a request")
+    max_body_bytes: int = Field(default=50_000_000, ge=1024, le=1 << 30, description="size of a request")
     max_buffered_bytes: int = Field(
-        512_000_000, ge=1024, description="size of all requests that are being received and answered at one time"
+        default=512_000_000,
+        ge=1024,
+        description="size of all requests that are there at one time",
     )
     body_timeout_seconds: float = Field(
-        60.0, gt=0, le=3600, allow_inf_nan=False, description="time for a request's body to arrive"
+        default=60.0, gt=0, le=3600, allow_inf_nan=False, description="time for a request's body to arrive"
     )
     header_timeout_seconds: float = Field(
-        10.0, gt=0, le=600, allow_inf_nan=False, description="time for a request's header to arrive"
+        default=10.0, gt=0, le=600, allow_inf_nan=False, description="time for a request's header to arrive"
     )
-    max_header_bytes: int = Field(32_768, ge=1024, le=1 << 20, description="size of a request's header")
-    max_connections: int = Field(1000, ge=1, le=1_000_000, description="open connections; more are closed at once")
+    max_header_bytes: int = Field(default=32_768, ge=1024, le=1 << 20, description="size of a request's header")
+    max_connections: int = Field(default=1000, ge=1, le=1_000_000, description="open connections; more are refused")
     # Proxies keep connections for 60 seconds or less: the side that sends requests must be the one that hangs up.
-    keep_alive_seconds: int = Field(75, ge=1, le=3600, description="how long a connection may rest between requests")
+    keep_alive_seconds: int = Field(default=75, ge=1, le=3600, description="rest of a connection between requests")
+
+    # Who may ask, how often, and what is kept. The docstrings of these classes explain their settings.
+    authentication: AuthenticationSettings = Field(default_factory=AuthenticationSettings)
+    limits: RateLimitSettings = Field(default_factory=RateLimitSettings)
+    cache: ResponseCacheSettings = Field(default_factory=ResponseCacheSettings)
 
     # The end.
     drain_delay_seconds: float = Field(
-        5.0,
+        default=5.0,
         ge=0,
         le=600,
         allow_inf_nan=False,
         description="after SIGTERM: so long it is not ready and still answers, for load balancers to notice",
     )
     drain_timeout_seconds: float = Field(
-        30.0, gt=0, le=3600, allow_inf_nan=False, description="after that: time for requests to be finished"
+        default=30.0, gt=0, le=3600, allow_inf_nan=False, description="after that: time for requests to be finished"
     )
 
     @classmethod
@@ -141,7 +158,7 @@ class SettingFields(BaseSettings):
     @property
     def needs_access(self) -> bool:
         """Whether requests need a key or a token."""
-        return False
+        return self.authentication.is_required
 
     @property
     def is_loopback(self) -> bool:
@@ -151,6 +168,20 @@ class SettingFields(BaseSettings):
     def pool_settings(self) -> PoolSettings:
         """What the pool of workers is made with."""
         return PoolSettings(**{field.name: getattr(self, field.name) for field in fields(PoolSettings)})
+
+    def origin_settings(self) -> RequestOriginSettings:
+        """Which names and pages requests may come by. Loopback without keys has no other protection from a web page
+        whose own name points at 127.0.0.1."""
+        hosts = self.allowed_hosts
+        if not hosts and self.is_loopback and not self.needs_access:
+            hosts = LOOPBACK_HOSTS
+        return RequestOriginSettings(allowed_hosts=hosts, allowed_origins=self.allowed_origins)
+
+    def security_settings(self) -> SecurityHeadersSettings:
+        """What the header fields of every answer say."""
+        return SecurityHeadersSettings(
+            is_behind_tls=self.is_behind_tls, hsts_seconds=self.hsts_seconds, allowed_origins=self.allowed_origins
+        )
 
     def conflicts(self) -> list[tuple[tuple[str, ...], str]]:
         """Settings that are right alone and wrong together: (their names, what is wrong and what to do)."""
@@ -169,6 +200,22 @@ class SettingFields(BaseSettings):
                     ("max_buffered_bytes", "max_body_bytes"),
                     f"max_buffered_bytes is {self.max_buffered_bytes} and max_body_bytes {self.max_body_bytes}, "
                     "expected room for one request at least; raise the first",
+                )
+            )
+        if not self.is_loopback and not self.needs_access and not self.authentication.allow_anonymous:
+            found.append(
+                (
+                    ("host", "authentication"),
+                    f"host is {self.host!r}, which others can reach, and callers need no key or token; "
+                    "name --api-keys-file or --tokens-key-set, or say --allow-anonymous",
+                )
+            )
+        if self.hsts_seconds and not self.is_behind_tls:
+            found.append(
+                (
+                    ("hsts_seconds", "is_behind_tls"),
+                    f"hsts_seconds is {self.hsts_seconds} without is_behind_tls, expected TLS before the server: "
+                    "browsers would be locked out; set is_behind_tls where it is so",
                 )
             )
         if self.metrics and self.port == self.metrics_port != 0 and self.host == self.metrics_host:

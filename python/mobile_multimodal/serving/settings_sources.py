@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import SecretStr, ValidationError
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import EnvSettingsSource, TomlConfigSettingsSource
 
@@ -32,12 +32,13 @@ def load_settings(flags: Mapping[setting_names.Path, Any], config: Path | None =
     origins: dict[setting_names.Path, str] = {}
     if config is not None:
         _merge(values, _read_file(config), origins, f"in {str(config)!r}")
+    flags_by_path = {setting.path: setting.flag for setting in setting_names.all_settings()}
     _merge(values, _Environment(ServeSettings, env_nested_delimiter=_NESTED)(), origins, "in the environment")
     for path, value in flags.items():
         nested: Any = value
         for name in reversed(path):
             nested = {name: nested}
-        _merge(values, nested, origins, f"by {setting_names.flag_of(path)}")
+        _merge(values, nested, origins, f"by {flags_by_path[path]}")
     try:
         settings = ServeSettings(**values)
     except ValidationError as error:
@@ -79,7 +80,8 @@ def _merge(
             _merge(values.setdefault(name, {}), value, origins, origin, (*above, name))
         else:
             values[name] = value
-        origins[(*above, name)] = origin
+        place = (*above, name)
+        origins[place] = origin
 
 
 def _read_file(config: Path) -> dict[str, Any]:
@@ -94,7 +96,7 @@ def _read_file(config: Path) -> dict[str, Any]:
 
 
 def _unknown_variables(environment: Iterable[str]) -> list[str]:
-    known = {setting_names.variable_of(path) for path, _ in setting_names.all_settings()}
+    known = {setting.variable for setting in setting_names.all_settings()}
     return [
         f"unknown variable {variable} in the environment; {_near(variable.upper(), known)}"
         for variable in sorted(environment)
@@ -102,29 +104,28 @@ def _unknown_variables(environment: Iterable[str]) -> list[str]:
     ]
 
 
-def _problem(
-    details: ErrorDetails, values: Mapping[str, Any], origins: Mapping[setting_names.Path, str]
-) -> str:
+def _problem(details: ErrorDetails, values: Mapping[str, Any], origins: Mapping[setting_names.Path, str]) -> str:
     place = tuple(str(part) for part in details["loc"])
-    settings = dict(setting_names.all_settings())
+    settings = {setting.path: setting for setting in setting_names.all_settings()}
     path = next((place[:length] for length in range(len(place), 0, -1) if place[:length] in settings), place)
     origin = next((origins[place[:length]] for length in range(len(place), 0, -1) if place[:length] in origins), "")
-    name = setting_names.name_of(path)
+    name = ".".join(path)
     if details["type"] == "extra_forbidden":
-        known = [setting_names.name_of(known_path) for known_path in settings]
+        known = [setting.name for setting in settings.values()]
         return f"unknown setting {name!r} {origin}; {_near(name, known)}"
-    field = settings.get(path)
+    setting = settings.get(path)
     if details["type"] == "missing":
-        return f"setting {name} is missing, expected a value; write {setting_names.variable_of(path)} or put it in the file"
+        where = "" if setting is None else f", or into {setting.variable}"
+        return f"setting {name} is missing, expected a value; put it into the file{where}"
     value = setting_names.value_at(values, path)
-    shown = "(not shown)" if field is None or _is_secret(field.annotation) else repr(value)
+    shown = "(not shown)" if setting is None or setting.is_secret else repr(value)
     if len(shown) > _SHOWN_CHARACTERS:
         shown = f"{shown[:_SHOWN_CHARACTERS]}..."
     text = f"setting {name} is {shown} {origin}, {_expectation(details)}"
     if isinstance(value, str) and value.startswith("tcp://"):
         # Kubernetes names its variables after services: one called mobile-mm-serve sets MOBILE_MM_SERVE_PORT.
         return f"{text}; Kubernetes set it: put enableServiceLinks: false into the pod's spec"
-    return f"{text}; {field.description}" if field is not None and field.description else text
+    return f"{text}; {setting.description}" if setting is not None and setting.description else text
 
 
 def _conflicts(values: Mapping[str, Any], wrong: list[ErrorDetails]) -> list[str]:
@@ -132,10 +133,6 @@ def _conflicts(values: Mapping[str, Any], wrong: list[ErrorDetails]) -> list[str
     names = {str(details["loc"][0]) for details in wrong}
     right = {name: value for name, value in values.items() if name not in names}
     return [text for involved, text in SettingFields(**right).conflicts() if not names.intersection(involved)]
-
-
-def _is_secret(annotation: Any) -> bool:
-    return annotation is SecretStr or SecretStr in getattr(annotation, "__args__", ())
 
 
 def _near(name: str, known: Iterable[str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any, Final
 
 from fastapi import APIRouter
@@ -20,13 +20,13 @@ from mobile_multimodal.serving.picture_input import picture_of
 from mobile_multimodal.serving.problems import openai_error_of
 from mobile_multimodal.serving.request_body import BodyReader
 from mobile_multimodal.serving.services import Services, services_of
-from mobile_multimodal.serving.workers.job import Job, JobResult
+from mobile_multimodal.serving.workers.job import Job
 
 router = APIRouter(tags=["openai"])
 
 _PATH: Final = "/v1/chat/completions"
 _BODY: Final[BodyReader[ChatRequest]] = BodyReader(ChatRequest, takes_form=False)
-_ERRORS: Final = (400, 408, 413, 415, 422, *ACCESS_STATUSES, *WORK_STATUSES)
+_ERRORS: Final = (*BODY_STATUSES, *ACCESS_STATUSES, *WORK_STATUSES)
 
 
 @router.post(
@@ -92,7 +92,7 @@ async def _stream(
     pieces = _pieces(services, request, query)
     first = await while_connected(services, request, anext(pieces))
 
-    async def events() -> AsyncIterator[str]:
+    async def events() -> AsyncGenerator[str, None]:
         piece: str | dict[str, Any] = first
         try:
             yield event(completion.chunk({"role": "assistant", "content": ""}))
@@ -107,12 +107,12 @@ async def _stream(
             request.state.error = error
             yield event(openai_error_of(error, request_id=request.state.request_id))
         finally:
-            await pieces.aclose()  # type: ignore[attr-defined]
+            await pieces.aclose()
 
     return event_response(services, request, events())
 
 
-async def _pieces(services: Services, request: Request, query: Query) -> AsyncIterator[str | dict[str, Any]]:
+async def _pieces(services: Services, request: Request, query: Query) -> AsyncGenerator[str | dict[str, Any], None]:
     """The words as they come, then the whole value. Text and answers come in one piece."""
     if query.job.task != "caption":
         outcome = await answer(services, request, query)
@@ -122,9 +122,9 @@ async def _pieces(services: Services, request: Request, query: Query) -> AsyncIt
     pieces = stream(services, request, query)
     try:
         async for piece in pieces:
-            yield piece.value if isinstance(piece, JobResult) else piece["text"]
+            yield piece if isinstance(piece, str) else piece.value
     finally:
-        await pieces.aclose()  # type: ignore[attr-defined]
+        await pieces.aclose()
 
 
 def _finish_reason(value: dict[str, Any]) -> str:

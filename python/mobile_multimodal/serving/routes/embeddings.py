@@ -59,5 +59,3 @@ def _encoded(vector: list[float], encoding_format: str) -> Any:
     if encoding_format == "float":
         return vector
     return pybase64.b64encode_as_string(np.asarray(vector, dtype="<f4").tobytes())
-
-

@@ -47,7 +47,9 @@ async def search(request: Request) -> Response:
     if image is None and fields.image is not None:
         image = await picture_of(services, fields.image)
     job = (
-        Job(task="embed_text", arguments={"text": fields.query}) if image is None else Job(task="embed_image", image=image)
+        Job(task="embed_text", arguments={"text": fields.query})
+        if image is None
+        else Job(task="embed_image", image=image)
     )
     outcome = await answer(services, request, Query(job=job, deadline_seconds=fields.deadline_seconds))
     vector = np.asarray(outcome.value["embedding"], dtype=np.float32)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Any, Final
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Final
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -31,17 +31,18 @@ from mobile_multimodal.serving.picture_input import picture_of
 from mobile_multimodal.serving.problems import problem_of
 from mobile_multimodal.serving.request_body import Body, BodyReader
 from mobile_multimodal.serving.services import Services, services_of
-from mobile_multimodal.serving.workers.job import Job, JobResult
+from mobile_multimodal.serving.workers.job import Job
 
 router = APIRouter(tags=["tasks"])
 
 _ERRORS: Final = (*BODY_STATUSES, *ACCESS_STATUSES, *WORK_STATUSES)
+_Handler = Callable[[Request], Awaitable[Response]]
 _STREAM_WORDS: Final = (
     'with "stream": true: events `piece` {"text"}, then `result` (as application/json) or `error` (a problem)'
 )
 
 
-def _route(path: str, request_name: str, response_name: str, **media: str) -> Any:
+def _route(path: str, request_name: str, response_name: str, **media: str) -> Callable[[_Handler], _Handler]:
     return router.post(
         path,
         responses=answers(path, response_name, *_ERRORS, **media),
@@ -134,29 +135,21 @@ async def _stream(services: Services, request: Request, query: Query) -> Respons
     # The first piece comes before the header goes: what fails until then is answered with its own status.
     first = await while_connected(services, request, anext(pieces))
 
-    async def events() -> AsyncIterator[str]:
+    async def events() -> AsyncGenerator[str, None]:
         try:
             yield _event_of(services, request, query, first)
             async for piece in pieces:
                 yield _event_of(services, request, query, piece)
         except MobileMultiModalError as error:
             request.state.error = error
-            yield event(
-                problem_of(error, instance=request.url.path, request_id=request.state.request_id), name="error"
-            )
+            yield event(problem_of(error, instance=request.url.path, request_id=request.state.request_id), name="error")
         finally:
-            await pieces.aclose()  # type: ignore[attr-defined]
+            await pieces.aclose()
 
     return event_response(services, request, events())
 
 
-def _event_of(services: Services, request: Request, query: Query, piece: dict[str, Any] | JobResult) -> str:
-    if not isinstance(piece, JobResult):
-        return event({"text": piece["text"]}, name="piece")
-    outcome = Outcome(
-        value=piece.value,
-        queue_seconds=piece.queue_seconds,
-        inference_seconds=piece.inference_seconds,
-        started_at=request.state.started_at,
-    )
-    return event(response_body(services, request, query, outcome), name="result")
+def _event_of(services: Services, request: Request, query: Query, piece: str | Outcome) -> str:
+    if isinstance(piece, str):
+        return event({"text": piece}, name="piece")
+    return event(response_body(services, request, query, piece), name="result")

@@ -10,12 +10,14 @@ import asyncio
 import json
 import socket
 import struct
+import threading
 from collections.abc import Iterable
 from typing import Any, Final
 
 Header = dict[str, Any]
 
 _SIZES: Final = struct.Struct("!II")
+_MOST_HEADER_BYTES: Final = 64 << 20  # a page of 3,000 lines has 10 MB; a worker that was taken over gets no more
 
 
 class ChannelClosedError(Exception):
@@ -40,37 +42,49 @@ async def read_frame(reader: asyncio.StreamReader) -> Header:
     """The header of the next frame; workers send no bodies. Raises ChannelClosedError."""
     try:
         header_bytes, body_bytes = _SIZES.unpack(await reader.readexactly(_SIZES.size))
+        if header_bytes > _MOST_HEADER_BYTES or body_bytes:
+            raise ChannelClosedError
         header: Header = json.loads((await reader.readexactly(header_bytes)).decode("utf-8", "surrogatepass"))
-        await reader.readexactly(body_bytes)
     except (asyncio.IncompleteReadError, ConnectionError) as error:
         raise ChannelClosedError from error
     return header
 
 
-def send_frame(connection: socket.socket, header: Header) -> None:
-    """Sends from a worker; waits while the front is slow. Raises ChannelClosedError."""
-    try:
-        connection.sendall(frame_start(header))
-    except OSError as error:
-        raise ChannelClosedError from error
+class WorkerChannel:
+    """The worker's end. One thread receives; any may send."""
 
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._sending = threading.Lock()
 
-def receive_frame(connection: socket.socket) -> tuple[Header, memoryview]:
-    """The next frame in a worker. Raises ChannelClosedError."""
-    header_bytes, body_bytes = _SIZES.unpack(_receive_exactly(connection, _SIZES.size))
-    header: Header = json.loads(str(_receive_exactly(connection, header_bytes), "utf-8", "surrogatepass"))
-    return header, _receive_exactly(connection, body_bytes)
-
-
-def _receive_exactly(connection: socket.socket, size: int) -> memoryview:
-    received = memoryview(bytearray(size))
-    done = 0
-    while done < size:
+    def send(self, header: Header) -> None:
+        """Sends a frame; waits while the front is slow. Raises ChannelClosedError."""
+        frame = frame_start(header)
         try:
-            count = connection.recv_into(received[done:])
+            with self._sending:
+                self._connection.sendall(frame)
         except OSError as error:
             raise ChannelClosedError from error
-        if count == 0:
-            raise ChannelClosedError
-        done += count
-    return received
+
+    def receive(self) -> tuple[Header, memoryview]:
+        """Waits for the next frame. Raises ChannelClosedError."""
+        header_bytes, body_bytes = _SIZES.unpack(self._receive_exactly(_SIZES.size))
+        header: Header = json.loads(str(self._receive_exactly(header_bytes), "utf-8", "surrogatepass"))
+        return header, self._receive_exactly(body_bytes)
+
+    def close(self) -> None:
+        """Ends the connection."""
+        self._connection.close()
+
+    def _receive_exactly(self, size: int) -> memoryview:
+        received = memoryview(bytearray(size))
+        done = 0
+        while done < size:
+            try:
+                count = self._connection.recv_into(received[done:])
+            except OSError as error:
+                raise ChannelClosedError from error
+            if count == 0:
+                raise ChannelClosedError
+            done += count
+        return received

@@ -77,7 +77,8 @@ class JobResult:
 def _check_names(arguments: Mapping[str, Any], required: tuple[str, ...], optional: tuple[str, ...] = ()) -> None:
     for name in arguments:
         if name not in required + optional:
-            raise InvalidInputError(f"unknown argument {name!r}", did_you_mean(name, required + optional))
+            hint = did_you_mean(name, required + optional) or "this task takes none"
+            raise InvalidInputError(f"unknown argument {name!r}", hint)
     for name in required:
         if name not in arguments:
             raise InvalidInputError(f"argument {name!r} is missing", f"expected: {', '.join(required)}")

@@ -11,7 +11,7 @@ RestartReason = Literal["died", "stuck", "memory"]
 
 
 class PoolObserver:
-    """Does nothing. Subclass it and write the methods of interest; all run on the event loop's thread and must be quick."""
+    """Does nothing: subclass it and write the methods of interest. All run on the event loop and must be quick."""
 
     def job_started(self, task: Task, queue_seconds: float, batch_size: int) -> None:
         """A worker got a job; a job whose worker died is told of once more."""

@@ -27,6 +27,8 @@ class PoolSettings:
     max_batch                at most so many captions in one turn of a worker
     batch_wait_milliseconds  so long the first caption of a batch waits for others
     stuck_grace_seconds      a worker still busy so long after its jobs' deadlines is killed
+    silent_seconds           a worker that answers nothing for so long does not count as ready; it is killed when it is
+                             idle (when it is busy, its jobs' deadlines decide)
     start_seconds            a worker that is not ready after so long is killed; a slow disk may need more
     retries                  so often a job is given to another worker when its own died
     feature_cache_bytes      in each worker, for features of pictures that were encoded
@@ -42,6 +44,7 @@ class PoolSettings:
     max_batch: int = 8
     batch_wait_milliseconds: float = 2.0
     stuck_grace_seconds: float = 2.0
+    silent_seconds: float = 5.0
     start_seconds: float = 60.0
     retries: int = 1
     feature_cache_bytes: int = 16 << 20
@@ -60,6 +63,7 @@ class PoolSettings:
         check_integer("max_batch", self.max_batch, 1, MAX_BATCH)
         check_number("batch_wait_milliseconds", self.batch_wait_milliseconds, 0.0, 1000.0)
         check_number("stuck_grace_seconds", self.stuck_grace_seconds, 0.0, 600.0)
+        check_number("silent_seconds", self.silent_seconds, 0.1, 3600.0)
         check_number("start_seconds", self.start_seconds, 0.1, 3600.0)
         check_integer("retries", self.retries, 0, 10)
         check_integer("feature_cache_bytes", self.feature_cache_bytes, 0, MAX_CACHE_BYTES)

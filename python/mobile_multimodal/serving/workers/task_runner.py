@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -25,11 +27,12 @@ from mobile_multimodal.serving.workers.file_digest import sha256_of_file
 from mobile_multimodal.serving.workers.job import Task
 from mobile_multimodal.serving.workers.picture_cache import PictureCache
 from mobile_multimodal.serving.workers.pool_settings import PoolSettings
+from mobile_multimodal.serving.workers.resident_memory import return_free_memory
 from mobile_multimodal.serving.workers.work_item import WorkItem
-from mobile_multimodal.settings import MAX_DEADLINE_SECONDS, PROFILES
+from mobile_multimodal.settings import MAX_DEADLINE_SECONDS, PROFILES, OcrSettings, settings_from
 from mobile_multimodal.tasks.language import ANSWER_PROGRAMS, EMBED_IMAGE_PROGRAMS, EMBED_TEXT_PROGRAMS
 from mobile_multimodal.tasks.multimodal_llm import MobileMultiModalLLM
-from mobile_multimodal.tasks.ocr import OCR_PROGRAMS
+from mobile_multimodal.tasks.ocr import OCR_PROGRAMS, ocr_result_from_record
 
 if TYPE_CHECKING:
     from mobile_multimodal.native import Engine, Session
@@ -55,7 +58,9 @@ class TaskRunner:
         after = path.stat()
         if (before.st_ino, before.st_size, before.st_mtime_ns) != (after.st_ino, after.st_size, after.st_mtime_ns):
             raise ModelFormatError(f"model file {str(path)!r} changed while it was opened", "start the server again")
-        self._session: Session = self._native.Session(self._engine, threads=settings.threads_per_worker)
+        self._programs = frozenset(self._engine.programs())
+        self._threads = settings.threads_per_worker
+        self._session: Session = self._native.Session(self._engine, threads=self._threads)
         self._model = MobileMultiModalLLM(
             self._engine, self._session, profile=PROFILES["balanced"], isa=self._native.isa(), verified=True
         )
@@ -80,18 +85,19 @@ class TaskRunner:
         """Does every task that the file can once, so that the first request finds memory mapped and plans made."""
         side = max(self._engine.image_size, 32)
         grey = np.full((side, side, 3), 127, dtype=np.uint8)
-        programs = set(self._engine.programs())
         seconds = _WARM_UP_SECONDS
         if self._engine.can_caption:
             self._model.generate_caption(grey, deadline_seconds=seconds)
-        if programs.issuperset(OCR_PROGRAMS):
-            self._model.extract_text(grey, deadline_seconds=seconds)
-        if programs.issuperset(ANSWER_PROGRAMS):
+        if self._programs.issuperset(OCR_PROGRAMS):
+            self._native.Session(self._engine, threads=self._threads).read_text(grey, deadline_seconds=seconds)
+        if self._programs.issuperset(ANSWER_PROGRAMS):
             self._model.choose(grey, "What is it?", ["grey", "green"], deadline_seconds=seconds)
-        if programs.issuperset(EMBED_IMAGE_PROGRAMS):
+        if self._programs.issuperset(EMBED_IMAGE_PROGRAMS):
             self._model.embed_image(grey, deadline_seconds=seconds)
-        if programs.issuperset(EMBED_TEXT_PROGRAMS):
+        if self._programs.issuperset(EMBED_TEXT_PROGRAMS):
             self._model.embed_text("grey", deadline_seconds=seconds)
+        gc.collect()
+        return_free_memory()
         self._statistics = self._session.cache_statistics()
 
     def cancel(self, numbers: Iterable[int]) -> None:
@@ -169,18 +175,33 @@ class TaskRunner:
             return stream.caption.to_dict()
 
     def _read_text(self, item: WorkItem) -> dict[str, Any]:
+        """Reads with a session that lives as long as the page: the 12 MB of scratch that a page needs would stay in
+        every worker, and a new session costs nothing that can be measured."""
+        self._require(OCR_PROGRAMS, "read text")
+        settings = settings_from(OcrSettings, item.arguments)
         self._left(item)
         pixels = load_image(item.picture)  # small print needs all pixels
         self._check_wanted(item)
-        result = self._model.extract_text(
+        session = self._native.Session(self._engine, threads=self._threads, enable_caching=False)
+        record = session.read_text(
             pixels,
+            **(asdict(settings) | {"deadline_seconds": self._left(item)}),
             on_progress=lambda done, total: item.number not in self._cancelled,
-            **item.arguments,
-            deadline_seconds=self._left(item),
         )
+        del session, pixels
+        return_free_memory()
+        result = ocr_result_from_record(record)
         confidences = [line.confidence for line in result.lines]
         mean = sum(confidences) / len(confidences) if confidences else None
         return result.to_dict() | {"confidence": mean}
+
+    def _require(self, programs: Sequence[str], ability: str) -> None:
+        missing = [name for name in programs if name not in self._programs]
+        if missing:
+            raise UnsupportedError(
+                f"model file {self._engine.path!r} cannot {ability}: it has no program {' and no '.join(missing)}",
+                f"load a model file with the programs {' and '.join(programs)}",
+            )
 
     def _answer(self, item: WorkItem) -> dict[str, Any]:
         pixels = self._picture(item)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import itertools
+import logging
 import math
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -34,6 +35,8 @@ from mobile_multimodal.serving.workers.scheduler import Assignment, Scheduler, W
 from mobile_multimodal.serving.workers.throughput import Throughput
 from mobile_multimodal.serving.workers.worker_slot import WorkerSlot
 from mobile_multimodal.settings import MAX_DEADLINE_SECONDS
+
+_logger = logging.getLogger(__name__)
 
 _HASHED_HERE_BYTES: Final = 1 << 20  # 1 ms of SHA-256; longer pictures are hashed off the event loop
 
@@ -141,7 +144,7 @@ class WorkerPool:
         if kind == "ready":
             self._welcome(slot, header["model"])
         elif kind == "done":
-            self._observer.feature_cache(header["feature_hits"], header["feature_misses"])
+            self._tell(self._observer.feature_cache, header["feature_hits"], header["feature_misses"])
             self._throughput.add(time.monotonic() - slot.busy_since, slot.batch_size)
             slot.finish_batch()
         elif (pending := slot.jobs.get(header["number"])) is None:
@@ -178,7 +181,7 @@ class WorkerPool:
         for pending in barred:
             self._fail(pending, self._barred_error())
         if reason is not None:
-            self._observer.worker_restarted(reason)
+            self._tell(self._observer.worker_restarted, reason)
         self._step()
 
     async def _submit(self, job: Job, deadline: float, *, is_stream: bool) -> PendingJob:
@@ -242,14 +245,14 @@ class WorkerPool:
                 self._queue.remove(choice.jobs)
                 self._slots[choice.worker].give(choice.jobs)
                 for pending in choice.jobs:
-                    self._observer.job_started(pending.job.task, pending.queue_seconds, len(choice.jobs))
+                    self._tell(self._observer.job_started, pending.job.task, pending.queue_seconds, len(choice.jobs))
                 continue
             if isinstance(choice, WaitUntil):
                 self._wake = asyncio.get_running_loop().call_later(choice.time - now, self._step)
             break
         if len(self._queue) != self._told_length:
             self._told_length = len(self._queue)
-            self._observer.queue_changed(self._told_length)
+            self._tell(self._observer.queue_changed, self._told_length)
         if len(self._queue) or any(slot.jobs for slot in self._slots):
             self._idle.clear()
         else:
@@ -271,7 +274,7 @@ class WorkerPool:
     def _succeed(self, pending: PendingJob, slot: WorkerSlot, header: Header) -> None:
         if pending.is_settled:
             return
-        self._observer.job_finished(pending.job.task, header["inference_seconds"], header["value"])
+        self._tell(self._observer.job_finished, pending.job.task, header["inference_seconds"], header["value"])
         pending.succeed(
             JobResult(
                 value=header["value"],
@@ -284,8 +287,14 @@ class WorkerPool:
 
     def _fail(self, pending: PendingJob, error: MobileMultiModalError) -> None:
         if not pending.is_settled:
-            self._observer.job_failed(pending.job.task, error)
+            self._tell(self._observer.job_failed, pending.job.task, error)
             pending.fail(error)
+
+    def _tell(self, tell: Callable[..., None], *facts: Any) -> None:
+        try:
+            tell(*facts)
+        except Exception:  # a defect in counting must not stop the work
+            _logger.exception("the pool's observer failed")
 
     def _expire(self, pending: PendingJob) -> None:
         """The deadline is here: the caller is told now, whatever the worker does."""

@@ -13,7 +13,7 @@ import threading
 import traceback
 
 from mobile_multimodal.errors import MobileMultiModalError
-from mobile_multimodal.serving.workers.channel import ChannelClosedError, receive_frame, send_frame
+from mobile_multimodal.serving.workers.channel import ChannelClosedError, WorkerChannel
 from mobile_multimodal.serving.workers.error_record import record_of_error
 from mobile_multimodal.serving.workers.pool_settings import PoolSettings
 from mobile_multimodal.serving.workers.task_runner import TaskRunner
@@ -27,57 +27,60 @@ def run_worker(connection: socket.socket, settings: PoolSettings) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with contextlib.suppress(OSError, ValueError, AttributeError):  # no error output to write to
         faulthandler.enable()
-    control = ControlThread(connection)
+    channel = WorkerChannel(connection)
+    control = ControlThread(channel)
     control.start()
     try:
-        _work(connection, settings, control)
+        _work(channel, settings, control)
     except ChannelClosedError:
         os._exit(1)
     except BaseException:  # a defect; joining the control thread would keep a process that does not work
         traceback.print_exc(file=sys.stderr)
         os._exit(1)
     control.join()
-    connection.close()
+    channel.close()
 
 
-def _work(connection: socket.socket, settings: PoolSettings, control: ControlThread) -> None:
+def _work(channel: WorkerChannel, settings: PoolSettings, control: ControlThread) -> None:
     try:
         runner = TaskRunner(settings)
         runner.warm_up()
     except (MobileMultiModalError, OSError, MemoryError) as error:
-        send_frame(connection, {"kind": "failed", "error": record_of_error(error)})
+        channel.send({"kind": "failed", "error": record_of_error(error)})
         return  # the front answers with stop
     control.runner = runner
-    send_frame(connection, {"kind": "ready", "model": runner.identity()})
+    channel.send({"kind": "ready", "model": runner.identity()})
     while (items := control.batches.get()) is not None:
-        runner.run_batch(items, lambda header: send_frame(connection, header))
+        runner.run_batch(items, channel.send)
         del items  # the pictures' bytes, while the worker waits
         hits, misses = runner.feature_cache_changes()
-        send_frame(connection, {"kind": "done", "feature_hits": hits, "feature_misses": misses})
+        channel.send({"kind": "done", "feature_hits": hits, "feature_misses": misses})
     runner.close()
 
 
 class ControlThread(threading.Thread):
-    """Reads what the front sends while the main thread works: batches, cancellations, the end."""
+    """Reads what the front sends while the main thread works: batches, cancellations, questions, the end."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, channel: WorkerChannel) -> None:
         super().__init__(name="mobile-mm-control")
         self.batches: queue.SimpleQueue[list[WorkItem] | None] = queue.SimpleQueue()
         self.runner: TaskRunner | None = None
-        self._connection = connection
+        self._channel = channel
 
     def run(self) -> None:
         try:
             while True:
-                header, body = receive_frame(self._connection)
+                header, body = self._channel.receive()
                 if header["kind"] == "run":
                     self.batches.put(items_of_records(header["jobs"], body))
-                    del body  # the items hold it
                 elif header["kind"] == "cancel" and self.runner is not None:
                     self.runner.cancel(header["numbers"])
+                elif header["kind"] == "ping":
+                    self._channel.send({"kind": "pong"})
                 elif header["kind"] == "stop":
                     self.batches.put(None)
                     return
+                del body  # the items hold it
         except ChannelClosedError:
             # The front is gone, or wants to be rid of this worker: nobody would read what the main thread is doing.
             os._exit(1)

@@ -24,6 +24,7 @@ _logger = logging.getLogger(__name__)
 
 _FIRST_PAUSE_SECONDS: Final = 0.2  # doubled with each further end before a batch was done
 _LONGEST_PAUSE_SECONDS: Final = 10.0
+_PINGS_UNANSWERED: Final = 5  # counted, not timed: a front that was stopped itself for a while must kill nobody
 _PICTURES_REMEMBERED: Final = 256  # more than a worker's caches hold
 
 
@@ -60,12 +61,14 @@ class WorkerSlot:
         self._seen: OrderedDict[str, float] = OrderedDict()
         self._closing = asyncio.Event()
         self._stuck_timer: asyncio.TimerHandle | None = None
+        self._pulse_timer: asyncio.TimerHandle | None = None
+        self._pings_unanswered = 0
         self._life = asyncio.create_task(self._live(), name=f"mobile-mm-worker-{index}")
 
     @property
     def is_alive(self) -> bool:
-        """Whether there is a worker that has opened the model."""
-        return self.state in ("ready", "busy")
+        """Whether there is a worker that has opened the model, and answers."""
+        return self.state in ("ready", "busy") and self._pings_unanswered < _PINGS_UNANSWERED
 
     def saw_picture_at(self, picture_key: str) -> float:
         """When the worker last worked on that picture; -inf for never."""
@@ -187,8 +190,12 @@ class WorkerSlot:
             handle.kill()
         try:
             await handle.listen(self._on_frame)
+        except Exception:  # not one of our frames, or a defect of ours: nothing that this worker says can be trusted
+            _logger.exception("worker %d said what is not understood", self.index)
         finally:
             self._stop_timer()
+            if self._pulse_timer is not None:
+                self._pulse_timer.cancel()
             self.state = "dead"
             jobs, self.jobs = tuple(self.jobs.values()), {}
             self._seen.clear()
@@ -205,6 +212,9 @@ class WorkerSlot:
         return detail
 
     def _on_frame(self, header: Header) -> None:
+        self._pings_unanswered = 0
+        if header["kind"] == "pong":
+            return
         if header["kind"] == "failed":
             self._failure = error_of_record(header["error"])
             assert self._handle is not None
@@ -214,6 +224,7 @@ class WorkerSlot:
             self.state = "ready"
             self.idle_since = time.monotonic()
             self._owner.on_frame(self, header)
+            self._feel_pulse()
             if not self.first_ready.done():
                 self.first_ready.set_result(None)
         else:
@@ -223,6 +234,17 @@ class WorkerSlot:
         """The worker that just became ready must not work: its model file is another."""
         self._failure = error
         self._kill("died")
+
+    def _feel_pulse(self) -> None:
+        """Asks the worker whether it is there, again and again."""
+        if self._pings_unanswered >= _PINGS_UNANSWERED and self.state == "ready":
+            self._kill("stuck")
+        elif self._handle is not None:
+            self._pings_unanswered += 1
+            self._handle.send({"kind": "ping"})
+            self._pulse_timer = asyncio.get_running_loop().call_later(
+                self._settings.silent_seconds / _PINGS_UNANSWERED, self._feel_pulse
+            )
 
     def _give_up_start(self, error: MobileMultiModalError) -> None:
         if not self.first_ready.done():
