@@ -30,7 +30,7 @@ class ServerProcess:
     ) -> None:
         self._log_file = tempfile.NamedTemporaryFile(prefix="mobile-mm-serve-", suffix=".log", delete=False)  # noqa: SIM115
         command = [sys.executable, "-m", "mobile_multimodal.cli.main", "serve"]
-        command += ["--port", str(port), "--metrics-port", "0", "--no-page", *arguments]
+        command += ["--port", str(port), "--metrics-port", "0", *arguments]
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
