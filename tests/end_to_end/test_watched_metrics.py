@@ -277,8 +277,7 @@ def _evaluated(address: str, log: Path) -> list[dict[str, Any]]:
             continue  # it is starting
         if seen and groups and all(rule["health"] != "unknown" for group in groups for rule in group["rules"]):
             time.sleep(3)  # once more, with the rates of several scrapes
-            groups = _ask(address, "/api/v1/rules")["groups"]
-            return groups
+            return list(_ask(address, "/api/v1/rules")["groups"])
     raise AssertionError(f"Prometheus evaluated nothing:\n{log.read_text()[-3000:]}")
 
 
