@@ -63,7 +63,7 @@ async def plain_handler(
     port = free_port()
     command = [sys.executable, "-m", "uvicorn", "plain_handler:app", "--port", str(port)]
     command += ["--workers", str(PLAIN_WORKERS), "--no-access-log", "--log-level", "warning"]
-    found: dict[str, Any] = {"command": "uvicorn plain_handler:app --workers 2 --no-access-log", "tasks": {}}
+    found: dict[str, Any] = {"command": "uvicorn plain_handler:app --workers 2", "seconds": seconds, "tasks": {}}
     with running(command, {"PYTHONPATH": f"{ROOT / 'python'}"}, port) as address:
         for task in tasks:
             url = f"{address}/v1/{task}"
