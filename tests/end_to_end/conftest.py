@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from running_server import RunningServer, running_server
-from watched_browser import CHROMIUM, Watched, launch, open_watched
+from watched_browser import CHROMIUM, WAIT_MILLISECONDS, Watched, launch, open_watched
 
 from mobile_multimodal import MobileMultiModalLLM, available_models
 from mobile_multimodal.gallery import Gallery
@@ -70,6 +70,7 @@ def browser() -> Iterator[Browser]:
     if not CHROMIUM.is_file():
         pytest.skip(f"there is no {CHROMIUM}: apt-get install chromium")
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: extra dev")
+    sync_api.expect.set_options(timeout=WAIT_MILLISECONDS)
     with sync_api.sync_playwright() as playwright:
         chromium = launch(playwright)
         yield chromium

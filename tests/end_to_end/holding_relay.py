@@ -1,7 +1,8 @@
-"""Stands between a browser and a server, and holds an answer in the middle until a test has looked."""
+"""Stands between a browser and a server: keeps what is sent, and holds an answer until a test has looked."""
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 from contextlib import suppress
@@ -11,13 +12,17 @@ _CHUNK = 65536
 
 
 class HoldingRelay:
-    """Relays TCP connections. After `hold_after(marker, count)`, an answer stops behind the count-th marker in it."""
+    """Relays TCP connections. After `hold_after(marker, count)`, an answer stops behind the count-th marker in it.
+
+    uploads  what browsers sent, a connection each; Chromium's own protocol does not show bodies that hold files
+    """
 
     def __init__(self, port: int) -> None:
         self._port = port
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._marker = b""
         self._count = 0
+        self.uploads: list[bytearray] = []
         self._released = threading.Event()
         self._held = threading.Event()
         self._sockets: list[socket.socket] = []
@@ -27,6 +32,17 @@ class HoldingRelay:
     @property
     def address(self) -> str:
         return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def last_picture(self) -> bytes:
+        """The file in the last form that was sent."""
+        found = []
+        for upload in self.uploads:
+            for part in re.finditer(rb'name="image"; filename="[^"]*"\r\nContent-Type: [^\r]*\r\n\r\n', upload):
+                boundary = re.findall(rb"boundary=(\S+)\r\n", upload[: part.start()])[-1]
+                end = upload.index(b"\r\n--" + boundary, part.end())
+                found.append(bytes(upload[part.end() : end]))
+        assert found, "no form with a picture was sent"
+        return found[-1]
 
     def hold_after(self, marker: bytes, count: int) -> None:
         """From now on an answer is held behind its count-th marker."""
@@ -81,8 +97,11 @@ class HoldingRelay:
                 run.start()
 
     def _up(self, browser: socket.socket, server: socket.socket, gone: threading.Event) -> None:
+        upload = bytearray()
+        self.uploads.append(upload)
         with suppress(OSError):
             while data := browser.recv(_CHUNK):
+                upload += data
                 server.sendall(data)
         gone.set()  # the browser left: the server is to know, even while its answer is held
         for each in (browser, server):

@@ -28,7 +28,7 @@ class RunningServer:
 
     @contextmanager
     def frozen_workers(self) -> Iterator[None]:
-        """While it lasts, nothing that needs a worker is answered: its processes stand still, the front one does not."""
+        """While it lasts nothing that needs a worker is answered: its processes stand still, the front one goes on."""
         pids = _descendants(self.process.pid)
         assert pids, "the server has no worker processes"
         for pid in pids:

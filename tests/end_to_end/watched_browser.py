@@ -20,7 +20,7 @@ _FLAGS = (
     "--use-fake-device-for-media-stream",
     "--use-fake-ui-for-media-stream",
 )
-_WAIT_MILLISECONDS = 30_000  # an upper bound for a machine that is busy: nothing is measured by it
+WAIT_MILLISECONDS = 30_000  # an upper bound for a machine that is busy: nothing is measured by it
 
 
 @dataclass
@@ -60,7 +60,7 @@ def launch(playwright: Playwright) -> Browser:
 def open_watched(browser: Browser, origin: str, path: str = "/", **options: Any) -> Watched:
     """A page in a context of its own, with nothing stored."""
     context = browser.new_context(viewport=options.pop("viewport", {"width": 1280, "height": 860}), **options)
-    context.set_default_timeout(_WAIT_MILLISECONDS)
+    context.set_default_timeout(WAIT_MILLISECONDS)
     context.grant_permissions(["clipboard-read", "clipboard-write", "camera"], origin=origin)
     watched = Watched(origin=origin, context=context, page=context.new_page())
     watched.listen()

@@ -32,15 +32,16 @@ from worker_pools import (
 from mobile_multimodal.errors import DeadlineExceededError, DrainingError, WorkerLostError
 from mobile_multimodal.serving.workers.job import Job, JobResult
 from mobile_multimodal.serving.workers.pool_observer import PoolObserver
+from mobile_multimodal.serving.workers.pool_settings import PoolSettings
 from mobile_multimodal.serving.workers.worker_pool import WorkerPool
 
 pytestmark = pytest.mark.usefixtures("shipped_model")
 
 
 def _slow_job() -> Job:
-    """Reading that takes seconds, so that what a test does in the next line comes before its end."""
+    """Reading that takes a second, so that what a test does in the next line comes before its end."""
     file = io.BytesIO()
-    Image.open(io.BytesIO(PAGE)).convert("L").resize((4000, 4000)).save(file, "PNG")
+    Image.open(io.BytesIO(PAGE)).convert("L").resize((2500, 2500)).save(file, "PNG")
     return Job(task="ocr", image=file.getvalue(), arguments={"max_side": 4096})
 
 
@@ -54,8 +55,17 @@ async def _stopped_worker(pool: WorkerPool) -> int:
     """Stops the only worker, so that a job given to it stays under way until the test says otherwise."""
     (pid,) = pids_of(pool)
     os.kill(pid, signal.SIGSTOP)
-    await until(lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T")
+    await until(lambda: _process_state(pid)[0] == "T")
     return pid
+
+
+def _process_state(pid: int) -> tuple[str, int]:
+    """The letter of its state and its parent; X when there is none of that number."""
+    try:
+        state, parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2]
+    except FileNotFoundError:
+        return "X", 0
+    return state, int(parent)
 
 
 def test_the_job_of_a_killed_worker_is_answered_by_the_next_one() -> None:
@@ -360,6 +370,23 @@ def test_workers_end_with_a_front_that_was_killed() -> None:
             assert all(is_running(pid) for pid in pids)
             front.kill()
             await until(lambda: not any(is_running(pid) for pid in pids))
+
+    run(main())
+
+
+def test_a_fork_server_that_was_killed_is_started_anew() -> None:
+    async def main() -> None:
+        pool = WorkerPool(PoolSettings(workers=2))
+        await pool.start()
+        first, second = pids_of(pool)
+        os.kill(_process_state(first)[1], signal.SIGKILL)
+        await pool.run(caption_job(), deadline=soon())
+        os.kill(first, signal.SIGKILL)
+        await until(lambda: first not in pids_of(pool) and not pool.status().is_degraded)
+        assert second in pids_of(pool), "the other one works on"
+        await asyncio.gather(*(pool.run(caption_job(), deadline=soon()) for _ in range(4)))
+        await pool.stop(drain_seconds=PATIENCE_SECONDS)
+        await until(lambda: _process_state(second)[0] in "ZX")  # who reaps an orphan is not ours to say
 
     run(main())
 

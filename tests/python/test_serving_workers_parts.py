@@ -80,6 +80,7 @@ def test_a_job_does_not_change_with_the_dictionary_it_was_made_from() -> None:
         {"workers": True},
         {"threads_per_worker": 0},
         {"queue_length": 0},
+        {"queue_bytes": 0},
         {"max_batch": 0},
         {"batch_wait_milliseconds": -1},
         {"stuck_grace_seconds": math.inf},
@@ -189,18 +190,30 @@ def test_items_find_their_pictures_in_the_body() -> None:
 
 def test_the_queue_keeps_order_and_lets_the_returned_in_beyond_its_bound() -> None:
     async def main() -> None:
-        queue = JobQueue(2)
+        queue = JobQueue(2, 10**6)
         jobs = [_pending(number) for number in range(5)]
         queue.add(jobs[0])
-        assert not queue.is_full
+        assert queue.takes(100)
         queue.add(jobs[1])
-        assert queue.is_full
+        assert not queue.takes(100)
         queue.add_first(jobs[2:4])
         assert [job.number for job in queue] == [2, 3, 0, 1]
         queue.remove([jobs[3], jobs[4], jobs[0]])
         assert [job.number for job in queue] == [2, 1]
         assert jobs[2] in queue
         assert jobs[0] not in queue
+
+    run(main())
+
+
+def test_the_queue_bounds_the_bytes_that_wait() -> None:
+    async def main() -> None:
+        queue = JobQueue(10, 1000)
+        assert queue.takes(50_000_000), "a single picture may be larger"
+        queue.add(_pending(1, b"x" * 600))
+        assert queue.bytes == 600
+        assert queue.takes(400)
+        assert not queue.takes(401)
 
     run(main())
 

@@ -30,9 +30,11 @@ class Line:
         self.scheduler = Scheduler(**{"workers": 2, "max_batch": 3, "batch_wait_seconds": 0.5, **settings})
         self.waiting: list[PendingJob] = []
 
-    def add(self, task: Any = "caption", *, at: float = 0.0, key: str = "", **arguments: Any) -> None:
-        needed = {"ask": {"question": "who?"}, "embed_text": {"text": "a"}}.get(task, {})
-        job = Job(task=task, image=None if task == "embed_text" else b"x", arguments={**needed, **arguments})
+    def add(
+        self, task: Any = "caption", *, at: float = 0.0, key: str = "", image: bytes = b"x", **arguments: Any
+    ) -> None:
+        needed = {"question": "who?"} if task == "ask" else {}
+        job = Job(task=task, image=image, arguments={**needed, **arguments})
         number = len(self.waiting)
         self.waiting.append(
             PendingJob(number=number, job=job, picture_key=key, deadline=99.0, queued_at=at, is_stream=False)
@@ -62,6 +64,18 @@ def test_a_batch_takes_what_is_there_and_never_more_than_its_bound(waiting: int,
         for _ in range(waiting):
             line.add()
         assert line.choose(IdleWorker(0)) == (0, list(range(taken)))
+
+    run(main())
+
+
+def test_a_batch_of_large_pictures_is_cut_short() -> None:
+    async def main() -> None:
+        line = Line(max_batch=8)
+        for megabytes in (30, 1, 10, 10, 1):
+            line.add(image=bytes(megabytes << 20))
+        assert line.choose(IdleWorker(0)) == (0, [0])
+        line.waiting = line.waiting[1:]
+        assert line.choose(IdleWorker(0)) == (0, [1, 2])
 
     run(main())
 

@@ -18,16 +18,19 @@ from mobile_multimodal.serving.body_limits import BodyLimits
 from mobile_multimodal.serving.documentation import openapi_of
 from mobile_multimodal.serving.metrics import ServerMetrics
 from mobile_multimodal.serving.model_facts import facts_of_model
+from mobile_multimodal.serving.picture_fetch import PictureFetch
 from mobile_multimodal.serving.problems import HttpError, MethodNotAllowedError, RouteNotFoundError, error_response
 from mobile_multimodal.serving.rate_limits import RateLimiter
 from mobile_multimodal.serving.request_context import RequestContext
 from mobile_multimodal.serving.response_cache import ResponseCache
 from mobile_multimodal.serving.routes import chat, embeddings, health, models, search, stats, tasks
 from mobile_multimodal.serving.routes.page import find_page, page_routes
+from mobile_multimodal.serving.routes.reference import reference_routes
 from mobile_multimodal.serving.search_index import SearchIndex
 from mobile_multimodal.serving.security_headers import SecurityHeaders
 from mobile_multimodal.serving.services import Services
 from mobile_multimodal.serving.settings import ServeSettings
+from mobile_multimodal.serving.tracing import TraceRequests, make_tracing
 from mobile_multimodal.serving.workers.worker_pool import WorkerPool
 
 
@@ -55,6 +58,8 @@ def create_app(settings: ServeSettings) -> FastAPI:
         facts=facts_of_model(settings.model),
         authenticator=Authenticator(settings.authentication),
         limiter=RateLimiter(settings.limits),
+        tracing=make_tracing(settings.tracing),
+        fetch=PictureFetch(settings.fetch) if settings.fetch.is_enabled else None,
         stop_seconds=settings.drain_timeout_seconds,
     )
     metrics.watch_pool(services.pool.status, lambda: services.is_ready)
@@ -75,6 +80,7 @@ def create_app(settings: ServeSettings) -> FastAPI:
                 await services.cache.close()
             await services.limiter.close()
             await services.authenticator.close()
+            await services.tracing.close()
             if services.search is not None:
                 services.search.close()
 
@@ -86,6 +92,8 @@ def create_app(settings: ServeSettings) -> FastAPI:
     app.include_router(health.router)
     if settings.page:
         app.router.routes.extend(_page_routes())
+    if settings.docs:
+        app.router.routes.extend(reference_routes())
     app.add_exception_handler(MobileMultiModalError, _answer_error)
     app.add_exception_handler(HTTPException, _answer_http_exception)
     # The last one added is the outermost.
@@ -97,6 +105,7 @@ def create_app(settings: ServeSettings) -> FastAPI:
         timeout_seconds=settings.body_timeout_seconds,
     )
     app.add_middleware(RequestContext, services=services)
+    app.add_middleware(TraceRequests, tracing=services.tracing)
     app.add_middleware(SecurityHeaders, settings=settings.security_settings())
     return app
 

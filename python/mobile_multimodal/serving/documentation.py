@@ -12,7 +12,8 @@ from mobile_multimodal import __version__
 from mobile_multimodal.serving import openai_schemas, schemas
 from mobile_multimodal.serving.problems import is_openai_path
 
-_REFERENCE: Final = "#/components/schemas/{model}"
+_PLACE: Final = "#/components/schemas/"
+_REFERENCE: Final = f"{_PLACE}{{model}}"
 _DESCRIPTION: Final = (
     "One small file that sees: captions, text, answers and embeddings of pictures. "
     "Errors are application/problem+json (RFC 9457) with the request's id; on the addresses that OpenAI's clients use "
@@ -90,7 +91,7 @@ def openapi_of(app: FastAPI, *, needs_access: bool) -> dict[str, Any]:
         routes=app.routes,
     )
     components = document.setdefault("components", {})
-    components["schemas"] = _schemas()
+    components["schemas"] = _used(_schemas(), document["paths"])
     for operations in document["paths"].values():
         for operation in operations.values():
             for response in operation["responses"].values():
@@ -129,6 +130,24 @@ def _schemas() -> dict[str, Any]:
         },
     }
     return found
+
+
+def _used(schemas: dict[str, Any], start: Any) -> dict[str, Any]:
+    """Those schemas that something refers to, by way of others too."""
+    found: dict[str, Any] = {}
+    waiting = [start]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            waiting.extend(value.values())
+        elif isinstance(value, list):
+            waiting.extend(value)
+        elif isinstance(value, str) and value.startswith(_PLACE):
+            name = value.removeprefix(_PLACE)
+            if name not in found:
+                found[name] = schemas[name]
+                waiting.append(schemas[name])
+    return dict(sorted(found.items()))
 
 
 def _models_in(module: Any) -> list[type[BaseModel]]:

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
-from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal
 
 from starlette.requests import Request
 
 from mobile_multimodal.errors import InvalidInputError, NotFoundError
+from mobile_multimodal.serving.client_connection import while_connected
 from mobile_multimodal.serving.picture_input import THREAD_BYTES
 from mobile_multimodal.serving.response_cache import response_key
 from mobile_multimodal.serving.services import Services
 from mobile_multimodal.serving.workers.job import Job, JobResult
 
 PublicTask = Literal["caption", "ocr", "vqa", "embed"]
-_Result = TypeVar("_Result")
-
 _PUBLIC_TASK: Final[dict[str, PublicTask]] = {
     "caption": "caption",
     "ocr": "ocr",
@@ -31,17 +29,12 @@ _PUBLIC_TASK: Final[dict[str, PublicTask]] = {
 }
 
 
-class ClientGoneError(Exception):
-    """The client hung up: nobody reads an answer any more."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Query:
-    """One job with what the request says around it."""
+    """One job with what the request says around it. `deadline` is on the clock time.monotonic()."""
 
     job: Job
-    model: str | None = None
-    deadline_seconds: float | None = None
+    deadline: float
 
     @property
     def task(self) -> PublicTask:
@@ -93,18 +86,15 @@ async def answer(services: Services, request: Request, query: Query) -> Outcome:
 
 async def answer_all(services: Services, request: Request, queries: Sequence[Query]) -> list[Outcome]:
     """The outcomes of several queries, in their order; the first that fails calls the others off."""
-    for query in queries:
-        check_model(services, query.model)
-    deadlines = [deadline_of(services, query.deadline_seconds) for query in queries]
     # As many at a time as there are workers: one request must not fill the queue for all others.
     turns = asyncio.Semaphore(max(1, services.worker_count))
 
-    async def one(query: Query, deadline: float) -> Outcome:
+    async def one(query: Query) -> Outcome:
         async with turns:
-            return await _outcome(services, query, deadline, request.state.started_at)
+            return await _outcome(services, query, request.state.started_at)
 
     async def every() -> list[Outcome]:
-        tasks = [asyncio.ensure_future(one(*pair)) for pair in zip(queries, deadlines, strict=True)]
+        tasks = [asyncio.ensure_future(one(query)) for query in queries]
         try:
             return await asyncio.gather(*tasks)
         finally:
@@ -114,28 +104,40 @@ async def answer_all(services: Services, request: Request, queries: Sequence[Que
     return await while_connected(services, request, every())
 
 
-async def _outcome(services: Services, query: Query, deadline: float, started_at: float) -> Outcome:
+async def _outcome(services: Services, query: Query, started_at: float) -> Outcome:
     """From the cache, where the key is the picture's bytes as they came: nothing is decoded for it."""
     done: list[JobResult] = []
 
     async def compute() -> dict[str, Any]:
-        done.append(await services.pool.run(query.job, deadline=deadline))
+        done.append(await services.pool.run(query.job, deadline=query.deadline))
         return done[0].value
 
     cache = services.cache
     if cache is None:  # the pool says that the server is still starting
         value, source = await compute(), "computed"
     else:
-        found = await cache.get_or_compute(await cache_key(services, query.job), compute, deadline=deadline)
+        found = await cache.get_or_compute(await cache_key(services, query.job), compute, deadline=query.deadline)
         value, source = found.value, found.source
         services.metrics.cache_asked(source)
     is_own = source == "computed" and bool(done)
+    if is_own:
+        _trace(services, query, done[0])
     return Outcome(
         value=value,
         is_cached=source != "computed",
         queue_seconds=done[0].queue_seconds if is_own else 0.0,
         inference_seconds=done[0].inference_seconds if is_own else 0.0,
         started_at=started_at,
+    )
+
+
+def _trace(services: Services, query: Query, result: JobResult) -> None:
+    services.tracing.record_job(
+        task=query.job.task,
+        queue_seconds=result.queue_seconds,
+        inference_seconds=result.inference_seconds,
+        batch_size=result.batch_size,
+        worker=result.worker,
     )
 
 
@@ -154,29 +156,6 @@ async def cache_key(services: Services, job: Job) -> str:
     )
     is_large = job.image is not None and len(job.image) > THREAD_BYTES
     return await asyncio.to_thread(make) if is_large else make()
-
-
-async def while_connected(services: Services, request: Request, work: Awaitable[_Result]) -> _Result:
-    """The result of `work`, which is cancelled when the client hangs up. The body must have been read."""
-    task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_hang_up(request))
-    try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            services.metrics.client_left()
-            raise ClientGoneError
-        return task.result()
-    finally:
-        for unfinished in (task, gone):
-            if not unfinished.done():
-                unfinished.cancel()
-                with contextlib.suppress(asyncio.CancelledError, Exception):
-                    await unfinished
-
-
-async def _hang_up(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 def response_body(services: Services, request: Request, query: Query, outcome: Outcome) -> dict[str, Any]:
@@ -201,8 +180,6 @@ def result_of(value: Mapping[str, Any]) -> dict[str, Any]:
 
 async def stream(services: Services, request: Request, query: Query) -> AsyncGenerator[str | Outcome, None]:
     """The words of a caption, then the outcome; closing it calls the job off. What is kept comes in one piece."""
-    check_model(services, query.model)
-    deadline = deadline_of(services, query.deadline_seconds)
     cache = services.cache
     key = "" if cache is None else await cache_key(services, query.job)
     kept = None if cache is None else await cache.get(key)
@@ -212,7 +189,7 @@ async def stream(services: Services, request: Request, query: Query) -> AsyncGen
         yield kept.value["text"]
         yield Outcome(value=kept.value, is_cached=True, started_at=request.state.started_at)
         return
-    pieces = services.pool.stream(query.job, deadline=deadline)
+    pieces = services.pool.stream(query.job, deadline=query.deadline)
     try:
         async for piece in pieces:
             if not isinstance(piece, JobResult):
@@ -220,6 +197,7 @@ async def stream(services: Services, request: Request, query: Query) -> AsyncGen
                 continue
             if cache is not None:
                 cache.put(key, piece.value)
+            _trace(services, query, piece)
             yield Outcome(
                 value=piece.value,
                 queue_seconds=piece.queue_seconds,

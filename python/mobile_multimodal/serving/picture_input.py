@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import TYPE_CHECKING, Final
+import time
+from typing import Final
 
 import pybase64
+from starlette.requests import Request
 
-from mobile_multimodal.errors import InvalidInputError
+from mobile_multimodal.errors import DeadlineExceededError, InvalidInputError
+from mobile_multimodal.serving.client_connection import while_connected
 from mobile_multimodal.serving.problems import UnsupportedMediaTypeError
-
-if TYPE_CHECKING:
-    from mobile_multimodal.serving.services import Services
+from mobile_multimodal.serving.services import Services
 
 # Below, a hop to a thread costs more than the work: 1 MB of base64 is decoded in about 0.1 ms.
 THREAD_BYTES: Final = 1_000_000
@@ -67,14 +68,20 @@ def _decode(text: str) -> bytes:
     return data
 
 
-async def picture_of(services: Services, image: str) -> bytes:
-    """The bytes of what a request calls an image.
+async def picture_of(services: Services, request: Request, image: str, *, deadline: float) -> bytes:
+    """The bytes of what a request calls an image, fetched by `deadline` (of time.monotonic()) where it is a URL.
 
-    Raises InvalidInputError (no base64, or a URL where none is fetched), UnsupportedMediaTypeError, and what a fetch
+    Raises InvalidInputError (no base64, or a URL that is not fetched), UnsupportedMediaTypeError, and what a fetch
     raises.
     """
     if not is_url(image):
         return await picture_bytes(image)
-    raise InvalidInputError(
-        "image is a URL, and this server fetches none", "send the picture itself: as base64, a data URL, or a file"
-    )
+    if services.fetch is None:
+        raise InvalidInputError(
+            "image is a URL, and this server fetches none", "send the picture itself: as base64, a data URL, or a file"
+        )
+    fetching = asyncio.wait_for(services.fetch.fetch(image), max(0.0, deadline - time.monotonic()))
+    try:
+        return await while_connected(services, request, fetching)
+    except asyncio.TimeoutError:
+        raise DeadlineExceededError("the deadline passed before the picture was fetched", "allow more time") from None

@@ -128,6 +128,8 @@ async def _values_of(form: FormData) -> tuple[dict[str, Any], bytes | None]:
     values: dict[str, Any] = {}
     upload: bytes | None = None
     for name, value in form.multi_items():
+        if name in values and name not in _LIST_FIELDS:
+            raise SchemaError(f"field {name[:80]!r} is there twice, expected once", "leave one out")
         if isinstance(value, UploadFile):
             if name != "image":
                 raise SchemaError(f"field {name[:80]!r} is a file, expected the file in field 'image'", "rename it")
@@ -137,8 +139,6 @@ async def _values_of(form: FormData) -> tuple[dict[str, Any], bytes | None]:
             values[name] = _UPLOADED
         elif name in _LIST_FIELDS:
             values.setdefault(name, []).append(value)
-        elif name in values:
-            raise SchemaError(f"field {name[:80]!r} is there twice, expected once", "leave one out")
         elif name in _JSON_FIELDS:
             try:
                 values[name] = from_json(value)

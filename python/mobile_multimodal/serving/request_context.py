@@ -7,14 +7,15 @@ import logging
 import re
 import time
 import uuid
-from typing import Final
+from typing import Any, Final
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mobile_multimodal.errors import DrainingError
-from mobile_multimodal.serving.inference import ClientGoneError
+from mobile_multimodal.serving.client_connection import ClientGoneError
+from mobile_multimodal.serving.logging import bound_to_request
 from mobile_multimodal.serving.problems import error_response, name_of, reason_of_rejection
 from mobile_multimodal.serving.services import Services
 
@@ -56,7 +57,8 @@ class RequestContext:
             await send(message)
 
         try:
-            await self._app(scope, receive, send_with_id)
+            with bound_to_request(request_id):
+                await self._app(scope, receive, send_with_id)
         except (ClientGoneError, ClientDisconnect):
             pass  # nobody is there to be answered
         except asyncio.CancelledError:
@@ -65,7 +67,8 @@ class RequestContext:
             error = DrainingError("the server stopped before the request was done", "send it again")
             await error_response(error, scope)(scope, receive, send_with_id)
         except Exception as error:
-            _failure_log.error("a request failed", exc_info=error, extra={"request_id": request_id})
+            with bound_to_request(request_id):
+                _failure_log.error("a request failed", exc_info=error)
             if status:  # half an answer is out: cutting the connection is all that tells the client
                 raise
             await error_response(error, scope)(scope, receive, send_with_id)
@@ -80,18 +83,17 @@ class RequestContext:
         endpoint = getattr(scope.get("route"), "path", _UNKNOWN)
         method = scope["method"] if scope["method"] in _KNOWN_METHODS else _UNKNOWN
         self._services.metrics.request_finished(method=method, endpoint=endpoint, status=status or 499, seconds=seconds)
-        _log.info(
-            "request",
-            extra={
-                "request_id": state["request_id"],
-                "method": method,
-                "endpoint": endpoint,
-                "status": status or 499,
-                "milliseconds": round(1000 * seconds, 2),
-                **({"problem": name_of(error)} if error is not None else {}),
-                **state.get("log", {}),
-            },
-        )
+        line: dict[str, Any] = {
+            "method": method,
+            "endpoint": endpoint,
+            "status": status or 499,
+            "milliseconds": round(1000 * seconds, 2),
+            **state.get("log", {}),
+        }
+        if error is not None:
+            line["problem"] = name_of(error)
+        with bound_to_request(state["request_id"]):
+            _log.info("request", extra=line)
 
 
 def _request_id(headers: Headers) -> str:

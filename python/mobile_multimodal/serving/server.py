@@ -19,6 +19,7 @@ from starlette.types import ASGIApp
 from mobile_multimodal.errors import InvalidInputError
 from mobile_multimodal.serving.application import create_app
 from mobile_multimodal.serving.http_protocol import bounded_protocol
+from mobile_multimodal.serving.logging import configure_logging
 from mobile_multimodal.serving.metrics_endpoint import metrics_app
 from mobile_multimodal.serving.services import Services
 from mobile_multimodal.serving.settings import ServeSettings
@@ -46,7 +47,8 @@ def run_server(settings: ServeSettings, on_listening: Callable[[Addresses, Servi
     on_listening  called when requests are answered
     Raises InvalidInputError (an address cannot be listened on), and what create_app and its workers raise.
     """
-    config = uvicorn.Config(_nothing, loop="auto")  # only to learn which event loop is installed
+    configure_logging(settings.logging)
+    config = uvicorn.Config(_nothing, loop="auto", log_config=None)  # only to learn which event loop is installed
     factory = config.get_loop_factory()
     loop = asyncio.new_event_loop() if factory is None else factory()
     try:
@@ -65,6 +67,14 @@ class _QuietServer(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    def end_now(self) -> None:
+        """Hangs up on all who are still there; what answers them is cancelled."""
+        self.should_exit = self.force_exit = True
+        for task in self.server_state.tasks:
+            task.cancel()
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
 
 
 class _Run:
@@ -116,30 +126,23 @@ class _Run:
         addresses = Addresses(
             api=_address_of(listener), metrics=None if metrics_listener is None else _address_of(metrics_listener)
         )
-        self._server = _QuietServer(self._config(app))
-        side_server = (
-            None if metrics_listener is None else _QuietServer(self._config(metrics_app(services.metrics.registry)))
-        )
-        side_task = (
-            None
-            if side_server is None or metrics_listener is None
-            else asyncio.ensure_future(side_server.serve([metrics_listener]))
-        )
-        main_task = asyncio.ensure_future(self._server.serve([listener]))
+        self._server = server = _QuietServer(self._config(app))
+        task = asyncio.ensure_future(server.serve([listener]))
+        running = {task: server}
+        if metrics_listener is not None:
+            side_server = _QuietServer(self._config(metrics_app(services.metrics.registry)))
+            running[asyncio.ensure_future(side_server.serve([metrics_listener]))] = side_server
         try:
-            while not (self._server.started or main_task.done()):
+            while not (server.started or task.done()):
                 await asyncio.sleep(0.005)
             self._on_listening(addresses, services)
-            await main_task
-            services.stop_seconds = 0.0  # what was under way is done, or has had its time
-        except asyncio.CancelledError:
-            services.stop_seconds = 0.0
-            main_task.cancel()
-            raise
+            await asyncio.wait({task})  # `await task` would cancel it together with this
+            task.result()
         finally:
-            if side_server is not None and side_task is not None:
-                side_server.should_exit = side_server.force_exit = True
-                await asyncio.wait({side_task})
+            services.stop_seconds = 0.0  # what was under way is done, or has had its time
+            for each in running.values():
+                each.end_now()
+            await asyncio.wait(running)
 
     def _config(self, app: ASGIApp) -> uvicorn.Config:
         settings = self._settings
@@ -158,6 +161,8 @@ class _Run:
 
     def _on_signal(self, number: signal.Signals) -> None:
         self._signals += 1
+        if self._signals > 2:
+            return  # it is ending as fast as it can
         if self._signals > 1 or self._server is None or self._services is None or not self._server.started:
             self._exit_code = _CODE_OF_SIGNAL + number if self._signals > 1 or number == signal.SIGINT else 0
             if self._task is not None:

@@ -12,10 +12,12 @@ from mobile_multimodal.errors import UnavailableError
 from mobile_multimodal.serving.authentication import Authenticator
 from mobile_multimodal.serving.metrics import ServerMetrics
 from mobile_multimodal.serving.model_facts import ModelFacts
+from mobile_multimodal.serving.picture_fetch import PictureFetch
 from mobile_multimodal.serving.rate_limits import RateLimiter
 from mobile_multimodal.serving.redis_guard import RedisStatus
 from mobile_multimodal.serving.response_cache import ResponseCache
 from mobile_multimodal.serving.settings import ServeSettings
+from mobile_multimodal.serving.tracing import Tracing
 
 if TYPE_CHECKING:
     from mobile_multimodal.serving.search_index import SearchIndex
@@ -28,7 +30,7 @@ class Services:
     """One app's pool, counters and back ends.
 
     is_draining   the server is leaving: not ready, and every answer asks its connection to close
-    fetches_urls  pictures may be named by https URLs
+    fetch         gets pictures that are named by https URLs; None where none is allowed
     cache         made when the model is known: its answers are no other one's
     stop_seconds  how long the pool finishes jobs when the app ends; a server that drained before needs none
     """
@@ -39,10 +41,11 @@ class Services:
     facts: ModelFacts
     authenticator: Authenticator
     limiter: RateLimiter
+    tracing: Tracing
+    fetch: PictureFetch | None = None
     cache: ResponseCache | None = None
     search: SearchIndex | None = None
     is_draining: bool = False
-    fetches_urls: bool = False
     stop_seconds: float = 0.0
     started_at: float = field(default_factory=time.monotonic)
     _model: ModelIdentity | None = None

@@ -12,10 +12,13 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from mobile_multimodal.model.hub import DEFAULT_MODEL
 from mobile_multimodal.serving.authentication import AuthenticationSettings
+from mobile_multimodal.serving.logging import LoggingSettings
+from mobile_multimodal.serving.picture_fetch import PictureFetchSettings
 from mobile_multimodal.serving.rate_limits import RateLimitSettings
 from mobile_multimodal.serving.request_origins import LOOPBACK_HOSTS, Host, RequestOriginSettings
 from mobile_multimodal.serving.response_cache import ResponseCacheSettings
 from mobile_multimodal.serving.security_headers import Origin, SecurityHeadersSettings
+from mobile_multimodal.serving.tracing import TracingSettings
 from mobile_multimodal.serving.workers.pool_settings import PoolSettings
 from mobile_multimodal.settings import MAX_DEADLINE_SECONDS, MAX_THREADS
 
@@ -65,6 +68,9 @@ class SettingFields(BaseSettings):
     workers: int | None = Field(default=None, ge=1, le=256, description="processes that work; by default one a CPU")
     threads_per_worker: int = Field(default=1, ge=1, le=MAX_THREADS, description="threads of each")
     queue_length: int = Field(default=64, ge=1, le=100_000, description="requests that may wait; more are answered 503")
+    queue_bytes: int = Field(
+        default=256 << 20, ge=1, le=1 << 40, description="bytes of pictures that may wait; more are answered 503"
+    )
     max_batch: int = Field(default=8, ge=1, le=64, description="captions computed together at most")
     batch_wait_milliseconds: float = Field(
         default=2.0, ge=0, le=1000, allow_inf_nan=False, description="how long the first of a batch waits for others"
@@ -83,7 +89,7 @@ class SettingFields(BaseSettings):
         default=60.0, ge=0.1, le=3600, allow_inf_nan=False, description="time for a worker to become ready"
     )
     silent_seconds: float = Field(
-        default=10.0,
+        default=5.0,
         ge=0.1,
         le=3600,
         allow_inf_nan=False,
@@ -119,10 +125,13 @@ class SettingFields(BaseSettings):
     # Proxies keep connections for 60 seconds or less: the side that sends requests must be the one that hangs up.
     keep_alive_seconds: int = Field(default=75, ge=1, le=3600, description="rest of a connection between requests")
 
-    # Who may ask, how often, and what is kept. The docstrings of these classes explain their settings.
+    # Who may ask and how often, what is kept, fetched and told. The docstrings of these classes explain their settings.
     authentication: AuthenticationSettings = Field(default_factory=AuthenticationSettings)
     limits: RateLimitSettings = Field(default_factory=RateLimitSettings)
     cache: ResponseCacheSettings = Field(default_factory=ResponseCacheSettings)
+    fetch: PictureFetchSettings = Field(default_factory=PictureFetchSettings)
+    logging: LoggingSettings = Field(default_factory=LoggingSettings)
+    tracing: TracingSettings = Field(default_factory=TracingSettings)
 
     # The end.
     drain_delay_seconds: float = Field(

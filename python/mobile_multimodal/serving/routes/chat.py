@@ -12,9 +12,10 @@ from starlette.responses import JSONResponse, Response
 
 from mobile_multimodal.errors import MobileMultiModalError
 from mobile_multimodal.serving.chat_intent import question_of
+from mobile_multimodal.serving.client_connection import while_connected
 from mobile_multimodal.serving.documentation import ACCESS_STATUSES, BODY_STATUSES, WORK_STATUSES, answers, json_body
 from mobile_multimodal.serving.event_stream import event, event_response
-from mobile_multimodal.serving.inference import Query, answer, stream, while_connected
+from mobile_multimodal.serving.inference import Query, answer, check_model, deadline_of, stream
 from mobile_multimodal.serving.openai_schemas import ChatRequest
 from mobile_multimodal.serving.picture_input import picture_of
 from mobile_multimodal.serving.problems import openai_error_of
@@ -38,15 +39,17 @@ async def complete_chat(request: Request) -> Response:
     """Describe, read or answer a question about one picture, for OpenAI's clients"""
     services = services_of(request)
     fields = (await _BODY.read(request)).fields
+    check_model(services, fields.model)
     question = question_of(fields.messages)
-    image = await picture_of(services, question.image)
+    deadline = deadline_of(services, None)
+    image = await picture_of(services, request, question.image, deadline=deadline)
     if question.intent == "describe":
         job = Job(task="caption", image=image, arguments=_caption_arguments(services, fields))
     elif question.intent == "read":
         job = Job(task="ocr", image=image)
     else:
         job = Job(task="ask", image=image, arguments={"question": question.text})
-    query = Query(job=job, model=fields.model)
+    query = Query(job=job, deadline=deadline)
     completion = _Completion(request, services.model.name)
     if fields.stream:
         return await _stream(services, request, query, completion, fields)

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 
 from mobile_multimodal.errors import InvalidInputError
 from mobile_multimodal.serving.documentation import ACCESS_STATUSES, BODY_STATUSES, WORK_STATUSES, answers, json_body
-from mobile_multimodal.serving.inference import Query, answer_all
+from mobile_multimodal.serving.inference import Query, answer_all, check_model, deadline_of
 from mobile_multimodal.serving.openai_schemas import EmbeddingsRequest
 from mobile_multimodal.serving.picture_input import is_url, picture_of
 from mobile_multimodal.serving.request_body import BodyReader
@@ -33,9 +33,11 @@ async def create_embeddings(request: Request) -> Response:
     """Place texts and pictures in the space that both share, for OpenAI's clients"""
     services = services_of(request)
     fields = (await _BODY.read(request)).fields
+    check_model(services, fields.model)
+    deadline = deadline_of(services, None)
     inputs = [fields.input] if isinstance(fields.input, str) else fields.input
-    jobs = [await _job_of(services, entry) for entry in inputs]
-    outcomes = await answer_all(services, request, [Query(job=job, model=fields.model) for job in jobs])
+    queries = [Query(job=await _job_of(services, request, entry, deadline), deadline=deadline) for entry in inputs]
+    outcomes = await answer_all(services, request, queries)
     vectors = [outcome.value["embedding"] for outcome in outcomes]
     if fields.dimensions is not None and fields.dimensions != len(vectors[0]):
         raise InvalidInputError(
@@ -49,9 +51,9 @@ async def create_embeddings(request: Request) -> Response:
     return JSONResponse({"object": "list", "data": data, "model": services.model.name, "usage": usage})
 
 
-async def _job_of(services: Services, entry: str) -> Job:
-    if entry[:5].lower() == "data:" or (is_url(entry) and services.fetches_urls):
-        return Job(task="embed_image", image=await picture_of(services, entry))
+async def _job_of(services: Services, request: Request, entry: str, deadline: float) -> Job:
+    if entry[:5].lower() == "data:" or (is_url(entry) and services.fetch is not None):
+        return Job(task="embed_image", image=await picture_of(services, request, entry, deadline=deadline))
     return Job(task="embed_text", arguments={"text": entry})
 
 

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from mobile_multimodal.errors import InvalidImageError, NotFoundError
 from mobile_multimodal.serving.documentation import ACCESS_STATUSES, BODY_STATUSES, WORK_STATUSES, answers, json_body
-from mobile_multimodal.serving.inference import Query, answer
+from mobile_multimodal.serving.inference import Query, answer, deadline_of
 from mobile_multimodal.serving.picture_input import picture_of
 from mobile_multimodal.serving.request_body import BodyReader
 from mobile_multimodal.serving.schemas import SearchRequest
@@ -43,15 +43,16 @@ async def search(request: Request) -> Response:
     index = _index_of(services)
     body = await _BODY.read(request)
     fields = body.fields
+    deadline = deadline_of(services, fields.deadline_seconds)
     image = body.upload
     if image is None and fields.image is not None:
-        image = await picture_of(services, fields.image)
+        image = await picture_of(services, request, fields.image, deadline=deadline)
     job = (
         Job(task="embed_text", arguments={"text": fields.query})
         if image is None
         else Job(task="embed_image", image=image)
     )
-    outcome = await answer(services, request, Query(job=job, deadline_seconds=fields.deadline_seconds))
+    outcome = await answer(services, request, Query(job=job, deadline=deadline))
     vector = np.asarray(outcome.value["embedding"], dtype=np.float32)
     results = await index.search(vector, {name: getattr(fields, name) for name in _OPTIONS})
     return JSONResponse({"id": request.state.request_id, "results": results, "timings": outcome.timings()})

@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from mobile_multimodal.errors import InvalidInputError, MobileMultiModalError
 from mobile_multimodal.serving import schemas
+from mobile_multimodal.serving.client_connection import while_connected
 from mobile_multimodal.serving.documentation import (
     ACCESS_STATUSES,
     BODY_STATUSES,
@@ -23,9 +24,10 @@ from mobile_multimodal.serving.inference import (
     Outcome,
     Query,
     answer,
+    check_model,
+    deadline_of,
     response_body,
     stream,
-    while_connected,
 )
 from mobile_multimodal.serving.picture_input import picture_of
 from mobile_multimodal.serving.problems import problem_of
@@ -90,7 +92,7 @@ _EMBED: Final[BodyReader[schemas.AnyTaskRequest]] = BodyReader(schemas.EmbedRequ
 async def _run(request: Request, reader: BodyReader[schemas.AnyTaskRequest]) -> Response:
     services = services_of(request)
     body = await reader.read(request)
-    query = await _query_of(services, body)
+    query = await _query_of(services, request, body)
     fields = body.fields
     if isinstance(fields, schemas.CaptionRequest) and fields.stream:
         return await _stream(services, request, query)
@@ -98,12 +100,14 @@ async def _run(request: Request, reader: BodyReader[schemas.AnyTaskRequest]) -> 
     return JSONResponse(response_body(services, request, query, outcome))
 
 
-async def _query_of(services: Services, body: Body[schemas.AnyTaskRequest]) -> Query:
+async def _query_of(services: Services, request: Request, body: Body[schemas.AnyTaskRequest]) -> Query:
     fields = body.fields
+    check_model(services, fields.model)
+    deadline = deadline_of(services, fields.deadline_seconds)
     image = body.upload
     if image is None and fields.image is not None:
-        image = await picture_of(services, fields.image)
-    return Query(job=_job_of(fields, image), model=fields.model, deadline_seconds=fields.deadline_seconds)
+        image = await picture_of(services, request, fields.image, deadline=deadline)
+    return Query(job=_job_of(fields, image), deadline=deadline)
 
 
 def _job_of(fields: schemas.AnyTaskRequest, image: bytes | None) -> Job:

@@ -1,4 +1,4 @@
-"""Holds the jobs that wait for a worker, in their order, up to a bound."""
+"""Holds the jobs that wait for a worker, in their order, up to a bound on their number and one on their bytes."""
 
 from __future__ import annotations
 
@@ -10,17 +10,24 @@ from mobile_multimodal.serving.workers.pending_job import PendingJob
 class JobQueue:
     """First come, first in the order; who comes back from a lost worker goes before all others."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, limit_bytes: int) -> None:
         self.limit = limit
+        self.limit_bytes = limit_bytes
         self._jobs: list[PendingJob] = []
 
+    def takes(self, picture_bytes: int) -> bool:
+        """Whether a new job with a picture of that size may be added; an empty queue takes any."""
+        if not self._jobs:
+            return True
+        return len(self._jobs) < self.limit and self.bytes + picture_bytes <= self.limit_bytes
+
     @property
-    def is_full(self) -> bool:
-        """Whether no new job may be added. Those that came back do not make a full queue fuller than it may be."""
-        return len(self._jobs) >= self.limit
+    def bytes(self) -> int:
+        """Of the pictures that wait."""
+        return sum(job.picture_bytes for job in self._jobs)
 
     def add(self, job: PendingJob) -> None:
-        """Puts a new job last; the caller has looked at `is_full`."""
+        """Puts a new job last; the caller has asked `takes`."""
         self._jobs.append(job)
 
     def add_first(self, jobs: Iterable[PendingJob]) -> None:

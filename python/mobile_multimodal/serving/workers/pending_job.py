@@ -40,6 +40,11 @@ class PendingJob:
         self._pieces_of_this_try = 0
 
     @property
+    def picture_bytes(self) -> int:
+        """Of the picture's file."""
+        return len(self.job.image or b"")
+
+    @property
     def is_settled(self) -> bool:
         """Whether the caller has its answer, or does not want one any more."""
         return self.future.done()

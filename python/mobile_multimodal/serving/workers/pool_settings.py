@@ -11,7 +11,7 @@ from mobile_multimodal.model.hub import DEFAULT_MODEL
 from mobile_multimodal.settings import MAX_THREADS, check_integer, check_number
 
 MAX_WORKERS: Final = 256
-MAX_QUEUE_LENGTH: Final = 100_000  # each waiting job holds its picture: 50 MB at most, 100 KB as a rule
+MAX_QUEUE_LENGTH: Final = 100_000
 MAX_BATCH: Final = 64
 MAX_CACHE_BYTES: Final = 1 << 40
 
@@ -24,6 +24,7 @@ class PoolSettings:
     workers                  processes; None is every CPU that this process may use
     threads_per_worker       threads of one worker's model; more workers beat more threads for throughput
     queue_length             so many jobs may wait; QueueFullError beyond
+    queue_bytes              so many bytes their pictures may have together; a single one may have more
     max_batch                at most so many captions in one turn of a worker
     batch_wait_milliseconds  so long the first caption of a batch waits for others
     stuck_grace_seconds      a worker still busy so long after its jobs' deadlines is killed
@@ -41,6 +42,7 @@ class PoolSettings:
     workers: int | None = None
     threads_per_worker: int = 1
     queue_length: int = 64
+    queue_bytes: int = 256 << 20
     max_batch: int = 8
     batch_wait_milliseconds: float = 2.0
     stuck_grace_seconds: float = 2.0
@@ -60,6 +62,7 @@ class PoolSettings:
             check_integer("workers", self.workers, 1, MAX_WORKERS)
         check_integer("threads_per_worker", self.threads_per_worker, 1, MAX_THREADS)
         check_integer("queue_length", self.queue_length, 1, MAX_QUEUE_LENGTH)
+        check_integer("queue_bytes", self.queue_bytes, 1, MAX_CACHE_BYTES)
         check_integer("max_batch", self.max_batch, 1, MAX_BATCH)
         check_number("batch_wait_milliseconds", self.batch_wait_milliseconds, 0.0, 1000.0)
         check_number("stuck_grace_seconds", self.stuck_grace_seconds, 0.0, 600.0)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import multiprocessing.util
+import os
+import signal
 import socket
 from collections.abc import Callable, Iterable
 from multiprocessing.context import ForkServerProcess
@@ -52,12 +55,13 @@ class WorkerHandle:
             write_frame(self._writer, header, body)
 
     def kill(self) -> None:
-        """Ends the process now, also one that is stopped."""
-        self._process.kill()
+        """Ends the process now, also one that is stopped; to be called before `reap` alone."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)  # Process.kill does nothing any more once the fork server was killed
 
     async def reap(self) -> int:
         """Kills what is left, waits for it and frees what it held here; the exit code is negative for a signal."""
-        self._process.kill()
+        self.kill()
         self._writer.transport.abort()
         await _readable(self._process.sentinel)
         self._process.join()

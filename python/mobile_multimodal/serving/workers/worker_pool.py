@@ -47,7 +47,7 @@ class WorkerPool:
     def __init__(self, settings: PoolSettings, observer: PoolObserver | None = None) -> None:
         self._settings = settings
         self._observer = PoolObserver() if observer is None else observer
-        self._queue = JobQueue(settings.queue_length)
+        self._queue = JobQueue(settings.queue_length, settings.queue_bytes)
         self._scheduler = Scheduler(
             workers=settings.worker_count,
             max_batch=settings.max_batch,
@@ -140,24 +140,21 @@ class WorkerPool:
 
     def on_frame(self, slot: WorkerSlot, header: Header) -> None:
         """A worker said something."""
-        kind = header["kind"]
-        if kind == "ready":
+        if header["kind"] == "ready":
             self._welcome(slot, header["model"])
-        elif kind == "done":
-            self._tell(self._observer.feature_cache, header["feature_hits"], header["feature_misses"])
-            self._throughput.add(time.monotonic() - slot.busy_since, slot.batch_size)
-            slot.finish_batch()
-        elif (pending := slot.jobs.get(header["number"])) is None:
-            return
-        elif kind == "piece":
-            pending.add_piece(header["piece"])
+        elif header["kind"] == "piece":
+            slot.jobs[header["number"]].add_piece(header["piece"])
         else:
+            pending = slot.jobs.pop(header["number"])
             self._quarantine.clear(pending.picture_key)
-            del slot.jobs[pending.number]
-            if kind == "error":
+            if header["kind"] == "error":
                 self._fail(pending, error_of_record(header["error"]))
             else:
                 self._succeed(pending, slot, header)
+            if header["done"] is not None:
+                self._tell(self._observer.feature_cache, *header["done"])
+                self._throughput.add(time.monotonic() - slot.busy_since, slot.batch_size)
+                slot.finish_batch()
         self._step()
 
     def on_lost(self, jobs: Sequence[PendingJob], reason: RestartReason | None, detail: str) -> None:
@@ -188,11 +185,11 @@ class WorkerPool:
         if not math.isfinite(deadline):
             raise InvalidInputError(f"deadline is {deadline}, expected a time", "pass time.monotonic() + seconds")
         queued_at = time.monotonic()
-        self._check_open()
         picture = job.image or b""
+        self._check_open(len(picture))
         if len(picture) > _HASHED_HERE_BYTES:
             picture_key = (await asyncio.to_thread(hashlib.sha256, picture)).hexdigest()
-            self._check_open()
+            self._check_open(len(picture))
         else:
             picture_key = hashlib.sha256(picture).hexdigest() if picture else ""
         now = time.monotonic()
@@ -217,16 +214,17 @@ class WorkerPool:
             self._step()
         return pending
 
-    def _check_open(self) -> None:
+    def _check_open(self, picture_bytes: int) -> None:
         if self._is_draining:
             raise DrainingError("the server is stopping", "ask again: another may be there")
         if self._model is None:
             raise UnavailableError("no worker has opened the model yet", "ask again in a second")
-        if self._queue.is_full:
+        if not self._queue.takes(picture_bytes):
             alive = sum(slot.is_alive for slot in self._slots)
             seconds = self._throughput.seconds_for(len(self._queue) + 1, alive)
             raise QueueFullError(
-                f"{len(self._queue)} jobs wait already, expected at most {self._queue.limit}",
+                f"{len(self._queue)} jobs with {self._queue.bytes} bytes wait already, expected at most "
+                f"{self._queue.limit} with {self._queue.limit_bytes}",
                 f"ask again in {seconds:.1f} s, or give the server more CPUs",
                 retry_after_seconds=seconds,
             )

@@ -15,6 +15,7 @@ import traceback
 from mobile_multimodal.errors import MobileMultiModalError
 from mobile_multimodal.serving.workers.channel import ChannelClosedError, WorkerChannel
 from mobile_multimodal.serving.workers.error_record import record_of_error
+from mobile_multimodal.serving.workers.open_model import OpenModel
 from mobile_multimodal.serving.workers.pool_settings import PoolSettings
 from mobile_multimodal.serving.workers.task_runner import TaskRunner
 from mobile_multimodal.serving.workers.work_item import WorkItem, items_of_records
@@ -43,19 +44,17 @@ def run_worker(connection: socket.socket, settings: PoolSettings) -> None:
 
 def _work(channel: WorkerChannel, settings: PoolSettings, control: ControlThread) -> None:
     try:
-        runner = TaskRunner(settings)
-        runner.warm_up()
+        model = OpenModel(settings)
+        model.warm_up()
+        runner = TaskRunner(model, settings.picture_cache_bytes)
     except (MobileMultiModalError, OSError, MemoryError) as error:
         channel.send({"kind": "failed", "error": record_of_error(error)})
         return  # the front answers with stop
     control.runner = runner
-    channel.send({"kind": "ready", "model": runner.identity()})
+    channel.send({"kind": "ready", "model": model.identity()})
     while (items := control.batches.get()) is not None:
         runner.run_batch(items, channel.send)
         del items  # the pictures' bytes, while the worker waits
-        hits, misses = runner.feature_cache_changes()
-        channel.send({"kind": "done", "feature_hits": hits, "feature_misses": misses})
-    runner.close()
 
 
 class ControlThread(threading.Thread):

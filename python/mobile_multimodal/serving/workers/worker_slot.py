@@ -104,6 +104,8 @@ class WorkerSlot:
 
     def finish_batch(self) -> None:
         """The worker says that it is done."""
+        if self.state == "dead":
+            return  # it was killed a moment ago, and had said this before
         self._stop_timer()
         self._jobs_done += self.batch_size
         self._ends_in_a_row = 0
@@ -135,24 +137,19 @@ class WorkerSlot:
                 self._handle.send({"kind": "cancel", "numbers": list(self.jobs)})
                 self._handle.send({"kind": "stop"})
             else:
-                self._handle.kill()
-        if self.first_ready.done() and not self.first_ready.cancelled():
-            self.first_ready.exception()  # read, or asyncio would complain where `start` raised another place's
+                self._kill("died")
         try:
             await asyncio.wait([self._life], timeout=grace_seconds)
         finally:
-            if self._handle is not None:
-                self._handle.kill()
+            self._kill("died")
         await self._life
 
     async def _live(self) -> None:
         while not self._closing.is_set():
             detail = await self._one_worker()
             self._ends_in_a_row += 1
-            if not self.first_ready.done():
+            if self.first_ready.cancelled() or self.first_ready.exception() is not None or self._closing.is_set():
                 return  # what cannot start at all is for the caller of `start` to know
-            if self._closing.is_set():
-                return
             self._restarts += 1
             pause = self._pause()
             _logger.warning("worker %d %s; the next one starts in %g s", self.index, detail, pause)
@@ -177,17 +174,15 @@ class WorkerSlot:
         try:
             handle = await WorkerHandle.start(self._settings, f"mobile-mm-worker-{self.index}")
         except (OSError, EOFError) as error:
-            self._give_up_start(
-                InternalError(f"a worker process cannot be started: {error}", "check memory and limits")
-            )
             self.state = "dead"
-            self._last_error = f"cannot be started: {error}"
+            self._last_error = f"could not start: {error}"
+            self._give_up_start(InternalError(f"worker {self.index} {self._last_error}", "check memory and limits"))
             return self._last_error
         self._handle = handle
         loop = asyncio.get_running_loop()
         self._stuck_timer = loop.call_later(self._settings.start_seconds, self._kill, "stuck")
         if self._closing.is_set():
-            handle.kill()
+            self._kill("died")
         try:
             await handle.listen(self._on_frame)
         except Exception:  # not one of our frames, or a defect of ours: nothing that this worker says can be trusted
@@ -215,6 +210,8 @@ class WorkerSlot:
         self._pings_unanswered = 0
         if header["kind"] == "pong":
             return
+        if self.state == "dead" and header["kind"] == "ready":
+            return  # it was killed a moment ago, and had said this before
         if header["kind"] == "failed":
             self._failure = error_of_record(header["error"])
             assert self._handle is not None
@@ -224,9 +221,9 @@ class WorkerSlot:
             self.state = "ready"
             self.idle_since = time.monotonic()
             self._owner.on_frame(self, header)
-            self._feel_pulse()
-            if not self.first_ready.done():
+            if not self.first_ready.done() and self._failure is None:
                 self.first_ready.set_result(None)
+            self._feel_pulse()
         else:
             self._owner.on_frame(self, header)
 
