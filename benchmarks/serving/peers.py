@@ -22,6 +22,7 @@ import arrivals
 from request_bodies import RequestBodies, picture_body
 from server_process import ROOT, ServerProcess
 from summaries import percentiles, summary
+from tiny_llama import LETTER, write_tiny_llama
 
 HERE = Path(__file__).resolve().parent
 CLIENTS = 24
@@ -103,8 +104,6 @@ async def http_part(picture: bytes, llama_server: Path | None, seconds: float) -
         return found
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / "tiny.gguf"
-        from tiny_llama import write_tiny_llama
-
         write_tiny_llama(model)
         port = free_port()
         command = [str(llama_server), "-m", str(model), "--host", "127.0.0.1", "--port", str(port)]
@@ -119,7 +118,10 @@ async def http_part(picture: bytes, llama_server: Path | None, seconds: float) -
                 "completion of one token": _measure(
                     address,
                     "/completion",
-                    lambda turn: json.dumps({"prompt": f"dog {turn}", "n_predict": 1, "cache_prompt": False}).encode(),
+                    # The bias makes the token a letter: a random byte is no text, and the server says so with 500.
+                    lambda turn: json.dumps(
+                        {"prompt": f"dog {turn}", "n_predict": 1, "cache_prompt": False, "logit_bias": [[LETTER, 100]]}
+                    ).encode(),
                     count,
                     0,
                 ),

@@ -33,9 +33,9 @@ def _circumstances(record: dict[str, Any]) -> list[str]:
         "",
         f"One `mobile-mm serve` with {settings}; the client on the same two CPUs. {material['pictures']} different"
         f" pictures of {material['mean_picture_bytes'] / 1000:.1f} kB, {material['pages']} drawn pages of 12 lines, no"
-        " two requests with the same bytes. Arrivals at random times (Poisson), whatever the server does; latency counts"
-        " from when a request should have been sent. Capacity is what 24 clients get that each wait for their answer."
-        f" {record['seconds_of_a_phase']:g} s a phase.",
+        " two requests with the same bytes. Arrivals at random times (Poisson), whatever the server does. Latency"
+        " counts from when a request should have been sent. Capacity is what 24 clients get that each wait for their"
+        f" answer. {record['seconds_of_a_phase']:g} s a phase.",
     ]
 
 

@@ -14,6 +14,7 @@ FEED_FORWARD = 128
 CONTEXT = 256
 SPECIAL = ["<unk>", "<s>", "</s>"]
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]  # a vocabulary of bytes can spell anything
+LETTER = len(SPECIAL) + ord("x")
 
 
 def write_tiny_llama(path: Path) -> None:
