@@ -76,7 +76,8 @@ int main(int count, char** arguments) {
   }
   auto pool = base::ThreadPool::create(count > 3 ? std::atoi(arguments[3]) : 1);
   const int repeats = count > 4 ? std::max(1, std::atoi(arguments[4])) : 50;
-  program::Interpreter interpreter(programs, states.value(), 16, *pool, kernels::best_table());
+  program::Interpreter interpreter(programs, ops::StateStore(states.value(), 16, 1, size_t{1} << 30), *pool,
+                                   kernels::best_table());
   const auto stored = file.value()->integer("mm.image.size");
   const int side = stored.is_ok() ? static_cast<int>(stored.value()) : 224;
   const int height = count > 6 ? std::atoi(arguments[5]) : side, width = count > 6 ? std::atoi(arguments[6]) : side;

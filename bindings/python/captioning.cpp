@@ -1,4 +1,4 @@
-// Shows captions to Python as Session.caption.
+// Shows captions to Python as Session.caption and Session.caption_batch.
 #include "tasks/captioning.h"
 
 #include <nanobind/stl/string.h>
@@ -10,9 +10,11 @@ namespace {
 
 using mm::base::Result;
 
-nb::dict caption(PySession& self, const PixelArray& pixels, nb::object num_beams, nb::object max_new_tokens,
-                 nb::object length_penalty, float temperature, float top_p, uint64_t seed,
-                 const std::vector<std::string>& stop, double deadline_seconds, nb::object on_token) {
+// What a caption and a batch of captions are told.
+mm::tasks::CaptionSettings settings_from(const PySession& self, nb::object num_beams, nb::object max_new_tokens,
+                                         nb::object length_penalty, float temperature, float top_p, uint64_t seed,
+                                         const std::vector<std::string>& stop, double deadline_seconds,
+                                         const PyCancellation* cancellation) {
   mm::tasks::CaptionSettings settings;
   settings.generation = self.session->engine().caption_defaults();
   if (!num_beams.is_none()) settings.generation.num_beams = nb::cast<int>(num_beams);
@@ -23,8 +25,35 @@ nb::dict caption(PySession& self, const PixelArray& pixels, nb::object num_beams
   settings.generation.seed = seed;
   settings.stop = stop;
   settings.deadline_seconds = deadline_seconds;
-  const mm::vision::PictureView picture = picture_from(pixels);
+  settings.cancellation = flag_of(cancellation);
+  return settings;
+}
 
+nb::dict record_of(const mm::tasks::Caption& made) {
+  nb::dict timings;
+  timings["resize"] = made.timings.resize;
+  timings["encode"] = made.timings.encode;
+  timings["prefill"] = made.timings.prefill;
+  timings["first_token"] = made.timings.first_token;
+  timings["decode"] = made.timings.decode;
+  timings["total"] = made.timings.total;
+  nb::dict out;
+  out["text"] = made.text;
+  out["tokens"] = made.generated.tokens;
+  out["token_probabilities"] = made.generated.probabilities;
+  out["log_probability"] = made.generated.log_probability;
+  out["finish_reason"] = mm::tasks::finish_reason_name(made.generated.finish_reason);
+  out["timings"] = timings;
+  return out;
+}
+
+nb::dict caption(PySession& self, const PixelArray& pixels, nb::object num_beams, nb::object max_new_tokens,
+                 nb::object length_penalty, float temperature, float top_p, uint64_t seed,
+                 const std::vector<std::string>& stop, double deadline_seconds, nb::object on_token,
+                 const PyCancellation* cancellation) {
+  const mm::tasks::CaptionSettings settings = settings_from(
+      self, num_beams, max_new_tokens, length_penalty, temperature, top_p, seed, stop, deadline_seconds, cancellation);
+  const mm::vision::PictureView picture = picture_from(pixels);
   std::unique_ptr<nb::python_error>
       raised;  // an exception of the callback ends the work and is raised again afterwards
   mm::tasks::PieceCallback on_piece;
@@ -43,22 +72,35 @@ nb::dict caption(PySession& self, const PixelArray& pixels, nb::object num_beams
     return mm::tasks::caption(*self.session, picture, settings, on_piece);
   }();
   if (raised) throw nb::python_error(std::move(*raised));
-  const mm::tasks::Caption made = take(std::move(result));
-  nb::dict timings;
-  timings["resize"] = made.timings.resize;
-  timings["encode"] = made.timings.encode;
-  timings["prefill"] = made.timings.prefill;
-  timings["first_token"] = made.timings.first_token;
-  timings["decode"] = made.timings.decode;
-  timings["total"] = made.timings.total;
-  nb::dict out;
-  out["text"] = made.text;
-  out["tokens"] = made.generated.tokens;
-  out["token_probabilities"] = made.generated.probabilities;
-  out["log_probability"] = made.generated.log_probability;
-  out["finish_reason"] = mm::tasks::finish_reason_name(made.generated.finish_reason);
-  out["timings"] = timings;
-  return out;
+  return record_of(take(std::move(result)));
+}
+
+nb::list caption_batch(PySession& self, const std::vector<PixelArray>& pixels, nb::object num_beams,
+                       nb::object max_new_tokens, nb::object length_penalty, float temperature, float top_p,
+                       uint64_t seed, const std::vector<std::string>& stop, double deadline_seconds,
+                       const nb::sequence& cancellations, const PyCancellation* cancellation) {
+  const mm::tasks::CaptionSettings settings = settings_from(
+      self, num_beams, max_new_tokens, length_penalty, temperature, top_p, seed, stop, deadline_seconds, cancellation);
+  std::vector<mm::vision::PictureView> pictures;
+  for (const PixelArray& array : pixels) pictures.push_back(picture_from(array));
+  // Flags, not a Python callback: nothing takes the GIL between the steps.
+  std::vector<std::shared_ptr<mm::tasks::Cancellation>> flags;
+  for (nb::handle entry : cancellations)
+    flags.push_back(entry.is_none() ? nullptr : nb::cast<const PyCancellation&>(entry).flag);
+  if (!flags.empty() && flags.size() != pictures.size())
+    raise(mm::base::invalid_input(std::to_string(flags.size()) + " cancellations for " +
+                                  std::to_string(pictures.size()) + " pictures, expected one a picture or none"));
+  mm::tasks::StopQuestion should_stop;
+  if (!flags.empty())
+    should_stop = [&](size_t picture) { return flags[picture] != nullptr && flags[picture]->is_cancelled(); };
+  auto results = [&] {
+    nb::gil_scoped_release release;
+    return mm::tasks::captions(*self.session, pictures, settings, should_stop);
+  }();
+  nb::list made;
+  for (const Result<mm::tasks::Caption>& result : take(std::move(results)))
+    made.append(result.is_ok() ? nb::object(record_of(result.value())) : exception_of(result.status()));
+  return made;
 }
 
 }  // namespace
@@ -67,5 +109,9 @@ void add_captioning(SessionClass& session) {
   session.def("caption", &caption, "pixels"_a, nb::kw_only(), "num_beams"_a = nb::none(),
               "max_new_tokens"_a = nb::none(), "length_penalty"_a = nb::none(), "temperature"_a = 0.0f,
               "top_p"_a = 1.0f, "seed"_a = 0, "stop"_a = std::vector<std::string>(), "deadline_seconds"_a = 0.0,
-              "on_token"_a = nb::none());
+              "on_token"_a = nb::none(), "cancellation"_a.none() = nb::none());
+  session.def("caption_batch", &caption_batch, "pixels"_a, nb::kw_only(), "num_beams"_a = nb::none(),
+              "max_new_tokens"_a = nb::none(), "length_penalty"_a = nb::none(), "temperature"_a = 0.0f,
+              "top_p"_a = 1.0f, "seed"_a = 0, "stop"_a = std::vector<std::string>(), "deadline_seconds"_a = 0.0,
+              "cancellations"_a = nb::tuple(), "cancellation"_a.none() = nb::none());
 }

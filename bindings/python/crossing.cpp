@@ -9,9 +9,13 @@ using mm::base::Status;
 using mm::tensor::DType;
 using mm::tensor::TensorView;
 
+nb::object exception_of(const Status& status) {
+  return nb::module_::import_("mobile_multimodal.errors")
+      .attr("error_from_status")(static_cast<int>(status.code()), status.message(), status.hint());
+}
+
 void raise(const Status& status) {
-  nb::object error = nb::module_::import_("mobile_multimodal.errors")
-                         .attr("error_from_status")(static_cast<int>(status.code()), status.message(), status.hint());
+  nb::object error = exception_of(status);
   PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error.ptr())), error.ptr());
   throw nb::python_error();
 }

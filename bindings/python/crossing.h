@@ -12,7 +12,8 @@
 namespace nb = nanobind;
 using namespace nb::literals;
 
-// Raises the exception that mobile_multimodal.errors assigns to the status.
+// The exception that mobile_multimodal.errors assigns to the status.
+nb::object exception_of(const mm::base::Status& status);
 [[noreturn]] void raise(const mm::base::Status& status);
 
 inline void check(const mm::base::Status& status) {
@@ -45,10 +46,19 @@ struct PyEngine {
 };
 
 struct PySession {
-  PySession(const PyEngine& engine, int threads, bool enable_caching)
-      : session(take(mm::tasks::Session::create(engine.engine, threads, enable_caching))) {}
+  PySession(const PyEngine& engine, int threads, size_t feature_cache_bytes)
+      : session(take(mm::tasks::Session::create(engine.engine, threads, feature_cache_bytes))) {}
   std::unique_ptr<mm::tasks::Session> session;
 };
+
+// Shared with the calls that it was given to, which may outlive the Python object.
+struct PyCancellation {
+  std::shared_ptr<mm::tasks::Cancellation> flag = std::make_shared<mm::tasks::Cancellation>();
+};
+// nullptr is None.
+inline std::shared_ptr<mm::tasks::Cancellation> flag_of(const PyCancellation* cancellation) {
+  return cancellation == nullptr ? nullptr : cancellation->flag;
+}
 
 using SessionClass = nb::class_<PySession>;
 

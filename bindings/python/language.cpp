@@ -16,19 +16,21 @@ nb::object vector_to_numpy(std::vector<float> values) {
   return to_numpy({values.data(), DType::f32, Shape::of(static_cast<int64_t>(values.size()))});
 }
 
-nb::object embed_image(PySession& self, const PixelArray& pixels, double deadline_seconds) {
+nb::object embed_image(PySession& self, const PixelArray& pixels, double deadline_seconds,
+                       const PyCancellation* cancellation) {
   const mm::vision::PictureView picture = picture_from(pixels);
   Result<std::vector<float>> vector = [&] {
     nb::gil_scoped_release release;
-    return mm::tasks::embed_image(*self.session, picture, deadline_seconds);
+    return mm::tasks::embed_image(*self.session, picture, deadline_seconds, flag_of(cancellation));
   }();
   return vector_to_numpy(take(std::move(vector)));
 }
 
-nb::object embed_text(PySession& self, const std::string& text, double deadline_seconds) {
+nb::object embed_text(PySession& self, const std::string& text, double deadline_seconds,
+                      const PyCancellation* cancellation) {
   Result<std::vector<float>> vector = [&] {
     nb::gil_scoped_release release;
-    return mm::tasks::embed_text(*self.session, text, deadline_seconds);
+    return mm::tasks::embed_text(*self.session, text, deadline_seconds, flag_of(cancellation));
   }();
   return vector_to_numpy(take(std::move(vector)));
 }
@@ -44,11 +46,12 @@ nb::dict timings_of(const mm::tasks::AnswerTimings& timings) {
 }
 
 nb::dict answer_question(PySession& self, const PixelArray& pixels, const std::string& question, int top_k,
-                         double deadline_seconds) {
+                         double deadline_seconds, const PyCancellation* cancellation) {
   const mm::vision::PictureView picture = picture_from(pixels);
   Result<mm::tasks::Answer> answered = [&] {
     nb::gil_scoped_release release;
-    return mm::tasks::answer_question(*self.session, picture, question, {top_k, deadline_seconds});
+    return mm::tasks::answer_question(*self.session, picture, question,
+                                      {top_k, deadline_seconds, flag_of(cancellation)});
   }();
   const mm::tasks::Answer made = take(std::move(answered));
   nb::list candidates;
@@ -62,11 +65,11 @@ nb::dict answer_question(PySession& self, const PixelArray& pixels, const std::s
 }
 
 nb::dict choose(PySession& self, const PixelArray& pixels, const std::string& question,
-                const std::vector<std::string>& options, double deadline_seconds) {
+                const std::vector<std::string>& options, double deadline_seconds, const PyCancellation* cancellation) {
   const mm::vision::PictureView picture = picture_from(pixels);
   Result<mm::tasks::Choice> chosen = [&] {
     nb::gil_scoped_release release;
-    return mm::tasks::choose(*self.session, picture, question, options, deadline_seconds);
+    return mm::tasks::choose(*self.session, picture, question, options, deadline_seconds, flag_of(cancellation));
   }();
   const mm::tasks::Choice made = take(std::move(chosen));
   nb::dict out;
@@ -79,9 +82,12 @@ nb::dict choose(PySession& self, const PixelArray& pixels, const std::string& qu
 
 void add_language(SessionClass& session) {
   const mm::tasks::AnswerSettings defaults;
-  session.def("embed_image", &embed_image, "pixels"_a, nb::kw_only(), "deadline_seconds"_a = 0.0);
-  session.def("embed_text", &embed_text, "text"_a, nb::kw_only(), "deadline_seconds"_a = 0.0);
+  session.def("embed_image", &embed_image, "pixels"_a, nb::kw_only(), "deadline_seconds"_a = 0.0,
+              "cancellation"_a.none() = nb::none());
+  session.def("embed_text", &embed_text, "text"_a, nb::kw_only(), "deadline_seconds"_a = 0.0,
+              "cancellation"_a.none() = nb::none());
   session.def("answer_question", &answer_question, "pixels"_a, "question"_a, nb::kw_only(), "top_k"_a = defaults.top_k,
-              "deadline_seconds"_a = 0.0);
-  session.def("choose", &choose, "pixels"_a, "question"_a, "options"_a, nb::kw_only(), "deadline_seconds"_a = 0.0);
+              "deadline_seconds"_a = 0.0, "cancellation"_a.none() = nb::none());
+  session.def("choose", &choose, "pixels"_a, "question"_a, "options"_a, nb::kw_only(), "deadline_seconds"_a = 0.0,
+              "cancellation"_a.none() = nb::none());
 }

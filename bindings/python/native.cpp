@@ -3,6 +3,7 @@
 #include <nanobind/stl/vector.h>
 
 #include "crossing.h"
+#include "tasks/call.h"
 
 namespace {
 
@@ -11,7 +12,7 @@ using mm::base::Status;
 using mm::tensor::DType;
 using mm::tensor::Shape;
 
-nb::dict run(PySession& self, const std::string& program, const nb::dict& inputs) {
+nb::dict run(PySession& self, const std::string& program, const nb::dict& inputs, const PyCancellation* cancellation) {
   std::vector<std::string> names;
   std::vector<AnyArray> arrays;
   for (auto [key, value] : inputs) {
@@ -23,6 +24,7 @@ nb::dict run(PySession& self, const std::string& program, const nb::dict& inputs
   Result<std::vector<mm::program::NamedTensor>> outputs = [&] {
     nb::gil_scoped_release release;
     self.session->forget_preparations();
+    const mm::tasks::Call call(*self.session, mm::tasks::Clock::now(), 0, flag_of(cancellation));
     return self.session->interpreter().run(program, bound);
   }();
   nb::dict made;
@@ -79,12 +81,18 @@ NB_MODULE(native, module) {
   module.def("resize", &resize, "pixels"_a, "out_height"_a, "out_width"_a,
              "Antialiased bilinear resize to RGB, as the model sees a picture.");
 
+  nb::class_<PyCancellation>(module, "Cancellation")
+      .def(nb::init<>())
+      .def("cancel", [](const PyCancellation& self) { self.flag->cancel(); })
+      .def_prop_ro("is_cancelled", [](const PyCancellation& self) { return self.flag->is_cancelled(); });
+
   add_engine(module);
   auto session =
       SessionClass(module, "Session")
-          .def(nb::init<const PyEngine&, int, bool>(), "engine"_a, "threads"_a = 0, "enable_caching"_a = true)
+          .def(nb::init<const PyEngine&, int, size_t>(), "engine"_a, "threads"_a = 0,
+               "feature_cache_bytes"_a = mm::tasks::FeatureCache::bytes_default)
           .def_prop_ro("threads", [](const PySession& self) { return self.session->threads(); })
-          .def("run", &run, "program"_a, "inputs"_a)
+          .def("run", &run, "program"_a, "inputs"_a, nb::kw_only(), "cancellation"_a.none() = nb::none())
           .def("reset",
                [](PySession& self) {
                  self.session->interpreter().states().reset();
@@ -101,11 +109,15 @@ NB_MODULE(native, module) {
               [](const PySession& self) {
                 const mm::tasks::FeatureCache::Statistics& statistics = self.session->cache_statistics();
                 nb::dict made;
-                made["hits"] = statistics.hits;
-                made["misses"] = statistics.misses;
+                made["hits"] = statistics.hits.load();
+                made["misses"] = statistics.misses.load();
+                made["bytes"] = statistics.bytes.load();
                 return made;
               },
-              "How often a picture's features were at hand.");
+              "How often a picture's features were at hand, and what the kept ones take. From any thread.")
+          .def(
+              "cancel", [](PySession& self) { return self.session->cancel(); },
+              "Stops the call under way at its next instruction; False when there is none. From any thread.");
   add_captioning(session);
   add_text_reading(module, session);
   add_language(session);

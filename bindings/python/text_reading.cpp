@@ -15,13 +15,14 @@ using mm::tensor::Shape;
 
 nb::dict read_text(PySession& self, const PixelArray& pixels, int max_side, float threshold, float box_threshold,
                    float unclip_ratio, int max_boxes, float min_confidence, int batch_lines, double deadline_seconds,
-                   nb::object on_progress) {
+                   nb::object on_progress, const PyCancellation* cancellation) {
   mm::tasks::TextSettings settings;
   settings.max_side = max_side;
   settings.boxes = {threshold, box_threshold, unclip_ratio, max_boxes};
   settings.min_confidence = min_confidence;
   settings.batch_lines = batch_lines;
   settings.deadline_seconds = deadline_seconds;
+  settings.cancellation = flag_of(cancellation);
   const mm::vision::PictureView picture = picture_from(pixels);
 
   std::unique_ptr<nb::python_error> raised;
@@ -113,5 +114,5 @@ void add_text_reading(nb::module_& module, SessionClass& session) {
               "threshold"_a = text_defaults.boxes.threshold, "box_threshold"_a = text_defaults.boxes.box_threshold,
               "unclip_ratio"_a = text_defaults.boxes.unclip_ratio, "max_boxes"_a = text_defaults.boxes.max_boxes,
               "min_confidence"_a = text_defaults.min_confidence, "batch_lines"_a = text_defaults.batch_lines,
-              "deadline_seconds"_a = 0.0, "on_progress"_a = nb::none());
+              "deadline_seconds"_a = 0.0, "on_progress"_a = nb::none(), "cancellation"_a.none() = nb::none());
 }

@@ -28,11 +28,12 @@ from mobile_multimodal.images import ImageSource, load_image
 from mobile_multimodal.model.hub import available_models, find_model
 from mobile_multimodal.model.inference_config import InferenceConfig
 from mobile_multimodal.settings import PROFILES, GenerationSettings, OcrSettings, Profile
+from mobile_multimodal.tasks.cancellation import Cancellation
 from mobile_multimodal.tasks.caption import Caption, CaptionPiece, CaptionStream
 from mobile_multimodal.tasks.language import Answer
 from mobile_multimodal.tasks.multimodal_llm import MobileMultiModalLLM
 from mobile_multimodal.tasks.ocr import OcrLine, OcrResult
-from mobile_multimodal.tasks.performance import PerformanceMetrics, TaskMetrics
+from mobile_multimodal.tasks.performance import FeatureCacheStatistics, PerformanceMetrics, TaskMetrics
 from mobile_multimodal.tasks.shared_session import HealthStatus
 
 __version__ = "0.1.0"  # pyproject.toml reads it from here: asking importlib.metadata would cost 20 ms at start
@@ -41,11 +42,13 @@ __all__ = [
     "PROFILES",
     "AccessError",
     "Answer",
+    "Cancellation",
     "Caption",
     "CaptionPiece",
     "CaptionStream",
     "DeadlineExceededError",
     "DrainingError",
+    "FeatureCacheStatistics",
     "GalleryFormatError",
     "GenerationSettings",
     "HealthStatus",

@@ -6,6 +6,8 @@ from typing import Any, TypedDict
 import numpy as np
 import numpy.typing as npt
 
+from mobile_multimodal.errors import MobileMultiModalError
+
 class CaptionRecord(TypedDict):
     text: str
     tokens: list[int]
@@ -33,6 +35,12 @@ class AnswerRecord(TypedDict):
 class ChoiceRecord(TypedDict):
     probabilities: list[float]
     timings: dict[str, float]
+
+class Cancellation:
+    def __init__(self) -> None: ...
+    @property
+    def is_cancelled(self) -> bool: ...
+    def cancel(self) -> None: ...
 
 def isa() -> str: ...
 def isa_error() -> str | None: ...
@@ -88,13 +96,16 @@ class Engine:
     def decode(self, tokens: Sequence[int]) -> str: ...
 
 class Session:
-    def __init__(self, engine: Engine, threads: int = 0, enable_caching: bool = True) -> None: ...
+    def __init__(self, engine: Engine, threads: int = 0, feature_cache_bytes: int = 1048576) -> None: ...
     @property
     def threads(self) -> int: ...
-    def run(self, program: str, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]: ...
+    def run(
+        self, program: str, inputs: Mapping[str, npt.NDArray[Any]], *, cancellation: Cancellation | None = None
+    ) -> dict[str, npt.NDArray[Any]]: ...
     def reset(self) -> None: ...
     def reorder(self, parents: Sequence[int]) -> None: ...
     def cache_statistics(self) -> dict[str, int]: ...
+    def cancel(self) -> bool: ...
     def caption(
         self,
         pixels: npt.NDArray[np.uint8],
@@ -108,7 +119,23 @@ class Session:
         stop: Sequence[str] = ...,
         deadline_seconds: float = 0.0,
         on_token: Callable[[int, str, float], bool] | None = None,
+        cancellation: Cancellation | None = None,
     ) -> CaptionRecord: ...
+    def caption_batch(
+        self,
+        pixels: Sequence[npt.NDArray[np.uint8]],
+        *,
+        num_beams: int | None = None,
+        max_new_tokens: int | None = None,
+        length_penalty: float | None = None,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        seed: int = 0,
+        stop: Sequence[str] = ...,
+        deadline_seconds: float = 0.0,
+        cancellations: Sequence[Cancellation | None] = (),
+        cancellation: Cancellation | None = None,
+    ) -> list[CaptionRecord | MobileMultiModalError]: ...
     def read_text(
         self,
         pixels: npt.NDArray[np.uint8],
@@ -122,14 +149,33 @@ class Session:
         batch_lines: int = 8,
         deadline_seconds: float = 0.0,
         on_progress: Callable[[int, int], bool] | None = None,
+        cancellation: Cancellation | None = None,
     ) -> TextRecord: ...
     def embed_image(
-        self, pixels: npt.NDArray[np.uint8], *, deadline_seconds: float = 0.0
+        self,
+        pixels: npt.NDArray[np.uint8],
+        *,
+        deadline_seconds: float = 0.0,
+        cancellation: Cancellation | None = None,
     ) -> npt.NDArray[np.float32]: ...
-    def embed_text(self, text: str, *, deadline_seconds: float = 0.0) -> npt.NDArray[np.float32]: ...
+    def embed_text(
+        self, text: str, *, deadline_seconds: float = 0.0, cancellation: Cancellation | None = None
+    ) -> npt.NDArray[np.float32]: ...
     def answer_question(
-        self, pixels: npt.NDArray[np.uint8], question: str, *, top_k: int = 5, deadline_seconds: float = 0.0
+        self,
+        pixels: npt.NDArray[np.uint8],
+        question: str,
+        *,
+        top_k: int = 5,
+        deadline_seconds: float = 0.0,
+        cancellation: Cancellation | None = None,
     ) -> AnswerRecord: ...
     def choose(
-        self, pixels: npt.NDArray[np.uint8], question: str, options: Sequence[str], *, deadline_seconds: float = 0.0
+        self,
+        pixels: npt.NDArray[np.uint8],
+        question: str,
+        options: Sequence[str],
+        *,
+        deadline_seconds: float = 0.0,
+        cancellation: Cancellation | None = None,
     ) -> ChoiceRecord: ...

@@ -333,7 +333,7 @@ void try_file(const std::string& bytes, Random& random, bool is_odd, Counts& cou
         inputs[i].view.data = inputs[i].bytes.data();
         named.push_back({program->inputs()[i].name, inputs[i].view});
       }
-      interpreter.set_deadline(std::chrono::steady_clock::now() + std::chrono::milliseconds(500));
+      interpreter.set_limits(std::chrono::steady_clock::now() + std::chrono::milliseconds(500), nullptr);
       const auto result = interpreter.run(program->name(), named);
       ++counts.runs;
       if (!result.is_ok()) {

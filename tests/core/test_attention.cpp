@@ -24,7 +24,7 @@ std::vector<float> run(const mm::kernels::KernelTable& table, int threads, const
   const uint32_t words[] = {static_cast<uint32_t>(heads.heads), static_cast<uint32_t>(heads.kv_heads),
                             static_cast<uint32_t>(heads.head_dim)};
   const mm::ops::Attributes attributes = {words, 3};
-  mm::ops::StateStore states({}, 1);
+  mm::ops::StateStore states({}, 1, 1, 0);
   const std::unique_ptr<mm::base::ThreadPool> pool = mm::base::ThreadPool::create(threads);
   TensorView x = {qkv.data(), DType::f32, Shape::of(rows, heads.width())};
   mm::ops::Inputs inputs;
@@ -103,7 +103,7 @@ void test_every_table() {
 bool is_refused(const Heads& heads, DType type, const Shape& shape, mm::base::StatusCode code) {
   const uint32_t words[] = {static_cast<uint32_t>(heads.heads), static_cast<uint32_t>(heads.kv_heads),
                             static_cast<uint32_t>(heads.head_dim)};
-  mm::ops::StateStore states({}, 1);
+  mm::ops::StateStore states({}, 1, 1, 0);
   TensorView x = {nullptr, type, shape};
   mm::ops::Inputs inputs;
   inputs.items[0] = &x;

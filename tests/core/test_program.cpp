@@ -115,6 +115,8 @@ void test_wrong_programs_are_refused() {
   MM_CHECK(refused([](ProgramText& t) { t.code.resize(7); }));         // ... but then nothing writes the output
 }
 
+constexpr size_t state_bytes = 4096;
+
 struct Machine {
   Machine(std::shared_ptr<const tensor::ModelFile> file, const std::vector<std::string>& names, int threads)
       : pool(base::ThreadPool::create(threads)) {
@@ -125,7 +127,8 @@ struct Machine {
     }
     auto states = program::load_states(*file);
     MM_CHECK(states.is_ok());
-    interpreter = std::make_unique<Interpreter>(programs, states.value(), 8, *pool, kernels::best_table());
+    interpreter = std::make_unique<Interpreter>(programs, ops::StateStore(states.value(), 8, 3, state_bytes), *pool,
+                                                kernels::best_table());
   }
   std::unique_ptr<base::ThreadPool> pool;
   std::vector<std::shared_ptr<const Program>> programs;
@@ -195,8 +198,13 @@ void test_wrong_inputs_are_refused() {
   MM_CHECK(code({input("a", a, Shape::of(6)), input("b", integers)}) == base::StatusCode::invalid_input);
   MM_CHECK(code({input("a", a, Shape::of(6)), input("b", b, Shape::of(0))}) == base::StatusCode::invalid_input);
   MM_CHECK(machine.interpreter->run("q", {}).status().code() == base::StatusCode::not_found);
-  machine.interpreter->set_deadline(std::chrono::steady_clock::now() - std::chrono::seconds(1));
+  machine.interpreter->set_limits(std::chrono::steady_clock::now() - std::chrono::seconds(1), nullptr);
   MM_CHECK(code({input("a", a, Shape::of(6)), input("b", b, Shape::of(6))}) == base::StatusCode::deadline_exceeded);
+  std::atomic<bool> is_cancelled{true};
+  machine.interpreter->set_limits(std::chrono::steady_clock::time_point::max(), &is_cancelled);
+  MM_CHECK(code({input("a", a, Shape::of(6)), input("b", b, Shape::of(6))}) == base::StatusCode::cancelled);
+  is_cancelled = false;
+  MM_CHECK(code({input("a", a, Shape::of(6)), input("b", b, Shape::of(6))}) == base::StatusCode::ok);
 }
 
 struct LowBitWeight {
@@ -378,6 +386,70 @@ void test_beams_share_their_past() {
   MM_CHECK(machine.interpreter->states().reorder(&wrong_parent, 1).code() == base::StatusCode::invalid_input);
 }
 
+// The memory of test_memory_is_written_before_it_is_read, whose place 0 holds a mean of 2 in its first value column.
+void test_memory_places(Machine& machine) {
+  std::vector<float> q(8, 0.0f), memory(24, 1.0f);
+  const auto write = [&](int place, float value, int rows) {
+    for (int row = 0; row < rows; ++row) memory[static_cast<size_t>(8 * row + 4)] = value;
+    return machine.interpreter->run("write", {input("x", memory, Shape::of(rows, 8))}, {place, {}}).status();
+  };
+  const auto read = [&](std::vector<int> places) {
+    return machine.interpreter->run("read", {input("q", q, Shape::of(2, 4))}, {0, std::move(places)});
+  };
+  const auto refused = [&](std::vector<int> places) {
+    return read(std::move(places)).status().code() == base::StatusCode::invalid_input;
+  };
+  MM_CHECK(refused({0, 2}));  // not written yet
+  MM_CHECK(write(2, 5, 3).is_ok());
+  for (const auto& [places, first, second] :
+       {std::tuple{std::vector<int>{0, 2}, 2.0f, 5.0f}, {{2, 0}, 5.0f, 2.0f}, {{2, 2}, 5.0f, 5.0f}, {{}, 2.0f, 2.0f}}) {
+    const auto outputs = read(places);
+    if (!MM_CHECK(outputs.is_ok())) continue;
+    MM_CHECK(std::fabs(outputs.value()[0].view.as<float>()[0] - first) < 1e-6f);
+    MM_CHECK(std::fabs(outputs.value()[0].view.as<float>()[4] - second) < 1e-6f);
+  }
+  MM_CHECK(refused({0}));  // two rows
+  MM_CHECK(refused({0, 1}));
+  MM_CHECK(refused({0, 3}));
+  MM_CHECK(refused({-1, 0}));
+  MM_CHECK(write(3, 1, 1).code() == base::StatusCode::invalid_input);
+  MM_CHECK(write(-1, 1, 1).code() == base::StatusCode::invalid_input);
+  machine.interpreter->states().reset();
+  MM_CHECK(refused({2, 2}));
+}
+
+// Two searches of two sequences each: the reorder of one leaves the other alone, and states stay within their bytes.
+void test_sequences_are_reordered_apart() {
+  const ops::StateInfo cache = {"k", ops::StateKind::cache, 1, 8};
+  const auto value_of = [](int sequence, int position) { return static_cast<float>(10 * sequence + position); };
+  ops::StateStore states({cache}, 4, 1, 4 * 8 * sizeof(float));
+  const auto append = [&](int position) {
+    for (int sequence = 0; sequence < 4; ++sequence) {
+      const float value = value_of(sequence, position);
+      MM_CHECK(states.append(0, sequence, position, &value).is_ok());
+    }
+  };
+  append(0);
+  const std::vector<int32_t> swap = {1, 0}, both_second = {1, 1};
+  MM_CHECK(states.reorder(swap.data(), 2, 2).is_ok());
+  append(1);
+  MM_CHECK(states.reorder(both_second.data(), 2, 0).is_ok());
+  const float expected[4][2] = {{10, 11}, {10, 11}, {30, 21}, {20, 31}};
+  for (int sequence = 0; sequence < 4; ++sequence)
+    for (int position = 0; position < 2; ++position)
+      MM_CHECK(*states.cache_row(0, sequence, position) == expected[sequence][position]);
+  for (const int first : {-1, 3, 4, 1 << 30})
+    MM_CHECK(states.reorder(swap.data(), 2, first).code() == base::StatusCode::invalid_input);
+  MM_CHECK(states.reorder(std::vector<int32_t>{2, 0}.data(), 2, 2).code() == base::StatusCode::invalid_input);
+  MM_CHECK(states.bytes() == 4 * 8 * sizeof(float));
+
+  ops::StateStore tight({cache}, 4, 1, 3 * 8 * sizeof(float));  // room for three sequences
+  const float value = 1;
+  for (int sequence = 0; sequence < 3; ++sequence) MM_CHECK(tight.append(0, sequence, 0, &value).is_ok());
+  MM_CHECK(tight.append(0, 3, 0, &value).code() == base::StatusCode::out_of_memory);
+  MM_CHECK(tight.append(0, 0, 1, &value).is_ok());
+}
+
 void test_memory_is_written_before_it_is_read() {
   test::GgufWriter writer;
   ProgramText write, read;
@@ -409,6 +481,7 @@ void test_memory_is_written_before_it_is_read() {
   MM_CHECK(outputs.is_ok());
   MM_CHECK(std::fabs(outputs.value()[0].view.as<float>()[0] - 2.0f) < 1e-6f);
   MM_CHECK(std::fabs(outputs.value()[0].view.as<float>()[1] - 1.0f) < 1e-6f);
+  test_memory_places(machine);
 }
 
 }  // namespace
@@ -420,5 +493,6 @@ int main() {
   test_linear_is_the_same_on_any_threads();
   test_beams_share_their_past();
   test_memory_is_written_before_it_is_read();
+  test_sequences_are_reordered_apart();
   return mm::test::finish("program");
 }

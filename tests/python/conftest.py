@@ -52,7 +52,14 @@ class StandInSession:
         self.failure: BaseException | None = None
         self._busy = threading.Lock()
 
-    def caption(self, pixels: np.ndarray[Any, Any], *, on_token: Any = None, **settings: Any) -> dict[str, Any]:
+    def caption_batch(
+        self, pixels: list[np.ndarray[Any, Any]], *, cancellations: Any = (), **settings: Any
+    ) -> list[dict[str, Any]]:
+        return [self.caption(picture, **settings) for picture in pixels]
+
+    def caption(
+        self, pixels: np.ndarray[Any, Any], *, on_token: Any = None, cancellation: Any = None, **settings: Any
+    ) -> dict[str, Any]:
         assert self._busy.acquire(blocking=False), "a session was used by two threads at once"
         try:
             assert pixels.dtype == np.uint8

@@ -171,7 +171,7 @@ def test_similarity_takes_pictures_texts_and_vectors(model: MobileMultiModalLLM,
 
 def test_one_encoding_serves_every_task(whole_path: Path) -> None:
     session = native.Session(native.Engine(str(whole_path)), threads=1)
-    apart = native.Session(native.Engine(str(whole_path)), threads=1, enable_caching=False)
+    apart = native.Session(native.Engine(str(whole_path)), threads=1, feature_cache_bytes=0)
 
     def tasks(chosen: Any, pixels: Array) -> list[Any]:
         return [
@@ -185,25 +185,58 @@ def test_one_encoding_serves_every_task(whole_path: Path) -> None:
 
     for seed in (0, 1, 0):  # back and forth: memories of the one must not answer for the other
         assert tasks(session, picture(seed)) == tasks(apart, picture(seed))
-    assert session.cache_statistics() == {"hits": 16, "misses": 2}
-    assert apart.cache_statistics() == {"hits": 0, "misses": 18}
+    assert hits_and_misses(session) == (16, 2)
+    assert hits_and_misses(apart) == (0, 18)
     mixed = [session.answer_question(picture(seed), QUESTION)["candidates"] for seed in (0, 1, 0, 1)]
     assert mixed[:2] == mixed[2:]
     assert mixed[0] != mixed[1]
 
 
-def test_the_cache_holds_four_pictures(path: Path) -> None:
+def hits_and_misses(session: native.Session) -> tuple[int, int]:
+    statistics = session.cache_statistics()
+    return statistics["hits"], statistics["misses"]
+
+
+def bytes_of_a_picture(path: Path) -> int:
     session = native.Session(native.Engine(str(path)), threads=1)
+    session.embed_image(picture())
+    return session.cache_statistics()["bytes"]
+
+
+def test_the_cache_holds_as_many_pictures_as_its_bytes_do(path: Path) -> None:
+    one = bytes_of_a_picture(path)
+    session = native.Session(native.Engine(str(path)), threads=1, feature_cache_bytes=5 * one - 1)
     for seed in (0, 1, 2, 3, 0, 4):
         session.embed_image(picture(seed))
-    assert session.cache_statistics() == {"hits": 1, "misses": 5}
+    assert hits_and_misses(session) == (1, 5)
+    assert session.cache_statistics()["bytes"] == 4 * one
     session.embed_image(picture(0))  # was used after 1: still there
     session.embed_image(picture(1))
-    assert session.cache_statistics() == {"hits": 2, "misses": 6}
+    assert hits_and_misses(session) == (2, 6)
     other = picture(0)
     other[0, 0, 0] ^= 1  # one level of one pixel
     session.embed_image(other)
-    assert session.cache_statistics() == {"hits": 2, "misses": 7}
+    assert hits_and_misses(session) == (2, 7)
+
+
+def test_a_cache_too_small_for_a_picture_holds_the_last_one(path: Path) -> None:
+    session = native.Session(native.Engine(str(path)), threads=1, feature_cache_bytes=1)
+    for seed in (0, 0, 1, 0):
+        session.embed_image(picture(seed))
+    assert hits_and_misses(session) == (1, 3)
+
+
+def test_the_size_of_the_cache_is_a_setting(path: Path) -> None:
+    one = bytes_of_a_picture(path)
+    with MobileMultiModalLLM.from_pretrained(path, threads=1, feature_cache_bytes=2 * one) as loaded:
+        for seed in (0, 1, 0, 2, 0, 1):
+            loaded.embed_image(picture(seed))
+        statistics = loaded.get_feature_cache_statistics()
+        assert (statistics.hits, statistics.misses, statistics.bytes) == (2, 4, 2 * one)
+    with pytest.raises(InvalidInputError, match="enable_caching=False and feature_cache_bytes=5 exclude each other"):
+        MobileMultiModalLLM.from_pretrained(path, enable_caching=False, feature_cache_bytes=5)
+    with pytest.raises(InvalidInputError, match="feature_cache_bytes is -1, expected an integer from 0"):
+        MobileMultiModalLLM.from_pretrained(path, feature_cache_bytes=-1)
 
 
 def test_states_that_were_changed_beside_the_tasks_are_made_anew(path: Path) -> None:

@@ -240,7 +240,7 @@ def test_a_process_writes_its_log_to_standard_error_alone(tmp_path: Path) -> Non
         "for _ in range(2): configure_logging(LoggingSettings())\n"
         "structlog.get_logger('x').info('one', cookie='session')\n"
         "logging.getLogger('uvicorn.access').info('127.0.0.1 GET /?token=x')\n"
-        "logging.getLogger('uvicorn.error').info('two')\n"
+        "logging.getLogger('uvicorn.error').info('two', extra={'color_message': '\\x1b[36mtwo'})\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -248,6 +248,7 @@ def test_a_process_writes_its_log_to_standard_error_alone(tmp_path: Path) -> Non
     written = [json.loads(line) for line in done.stderr.splitlines()]
     assert [line["event"] for line in written] == ["one", "two"]
     assert written[0]["cookie"] == "[removed]"
+    assert "color_message" not in written[1]
 
 
 # --- requests ---------------------------------------------------------------------------------------------------------

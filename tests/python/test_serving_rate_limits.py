@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -85,7 +87,7 @@ def test_as_many_as_allowed_pass_and_the_next_is_told_when(clock: FixedClock) ->
             decision = await limiter.check(ADA)
             decision.raise_if_refused()
             assert decision.header_fields["RateLimit-Policy"] == '"per_minute";q=3;w=60'
-            assert decision.header_fields["RateLimit"].startswith(f'"per_minute";r={remaining};t=')
+            assert decision.header_fields["RateLimit"] == f'"per_minute";r={remaining};t=60'
             assert "Retry-After" not in decision.header_fields
         decision = await limiter.check(ADA)
         assert decision.header_fields["RateLimit"] == '"per_minute";r=0;t=60'
@@ -338,22 +340,55 @@ def test_no_request_waits_while_redis_is_known_to_be_down(server: RedisServer) -
 
 
 @needs_redis
+def test_what_is_logged_of_the_recovery_belongs_to_no_request(server: RedisServer) -> None:
+    request: ContextVar[str] = ContextVar("request", default="none")
+    seen: dict[str, str] = {}
+
+    class Watching(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            seen[record.getMessage()] = request.get()
+
+    async def scenario() -> None:
+        guard = RedisGuard(settings_of(server, failures_to_open=1), "cache")
+        request.set("the unlucky one")
+        with pytest.raises(RedisDownError):
+            await guard.call(lambda client: client.get("x"))
+        await asyncio.to_thread(server.start)
+        await until(lambda: guard.is_up)
+        await guard.close()
+
+    logger, handler = logging.getLogger("mobile_multimodal.serving.redis_guard"), Watching()
+    logger.addHandler(handler)
+    try:
+        run(scenario())
+    finally:
+        logger.removeHandler(handler)
+    assert seen == {
+        "redis for cache is left alone: ConnectionError": "the unlucky one",
+        "redis for cache answers again": "none",
+    }
+
+
+@needs_redis
 def test_many_at_once_wait_together_not_one_after_another(server: RedisServer) -> None:
     server.start()
     server.freeze()
 
     async def scenario() -> None:
-        guard = RedisGuard(settings_of(server, timeout_seconds=0.2, connections=2, retry_seconds=60), "cache")
+        guard = RedisGuard(settings_of(server, timeout_seconds=1.0, connections=2), "cache")
         results = await asyncio.gather(
             *(guard.call(lambda client: client.get("x")) for _ in range(50)), return_exceptions=True
         )
         assert all(isinstance(result, RedisDownError) for result in results)
         # One after another the breaker would have refused all but the first three.
         assert guard.status().calls == 50
+        server.thaw()
+        await until(lambda: guard.is_up)
+        for _ in range(3):  # no place among the connections was lost
+            assert await asyncio.gather(*(guard.call(lambda client: client.get("x")) for _ in range(50))) == [None] * 50
         await guard.close()
 
     run(scenario())
-    server.thaw()
 
 
 @needs_redis

@@ -258,6 +258,21 @@ def test_traces_reach_a_collector_by_http() -> None:
     assert sorted(names) == ["POST /v1/caption/{name}", "inference caption", "queue"]
 
 
+def test_a_collector_that_is_down_fails_no_request_and_does_not_hold_the_end_up() -> None:
+    async def scenario() -> None:
+        settings = TracingSettings(endpoint="http://127.0.0.1:1/v1/traces", timeout_seconds=0.1)  # nobody listens there
+        tracing = make_tracing(settings)
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await answering(tracing, scope, send)
+
+        for _ in range(50):
+            await call(TraceRequests(app, tracing=tracing), [], "/v1/caption")
+        await tracing.close()
+
+    asyncio.run(scenario())
+
+
 def test_nothing_is_imported_and_nothing_done_when_off() -> None:
     program = (
         "import asyncio, json, sys\n"

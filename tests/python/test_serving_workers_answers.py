@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from small_ocr_model import write_ocr_model
 from worker_pools import BOATS, CAT, PAGE, Recorder, caption_job, pids_of, pool_of, run, soon, until
 
 from mobile_multimodal import MobileMultiModalLLM
@@ -21,6 +22,7 @@ from mobile_multimodal.errors import (
     ModelFormatError,
     ModelNotFoundError,
     QueueFullError,
+    UnsupportedError,
 )
 from mobile_multimodal.serving.workers.file_digest import sha256_of_file
 from mobile_multimodal.serving.workers.job import Job, JobResult
@@ -157,13 +159,25 @@ def test_closing_a_stream_ends_the_job() -> None:
     async def main() -> None:
         recorder = Recorder()
         async with pool_of(recorder) as pool:
-            stream = cast("AsyncGenerator[Any, None]", pool.stream(caption_job(), deadline=soon()))
-            assert isinstance(await anext(stream), dict)
-            await stream.aclose()
-            await until(lambda: pool.status().workers[0].state == "ready")
-            assert pool.status().running == 0
+            (pid,) = pids_of(pool)
+            for is_begun in (True, False):
+                stream = cast("AsyncGenerator[Any, None]", pool.stream(caption_job(), deadline=soon()))
+                if is_begun:
+                    assert isinstance(await anext(stream), dict)
+                    await stream.aclose()
+                else:  # nothing came yet
+                    os.kill(pid, signal.SIGSTOP)
+                    first = asyncio.ensure_future(anext(stream))
+                    await until(lambda: pool.status().running == 1)
+                    finished = recorder.count("finished")
+                    first.cancel()
+                    with pytest.raises(asyncio.CancelledError):
+                        await first
+                    os.kill(pid, signal.SIGCONT)
+                await until(lambda: pool.status().workers[0].state == "ready")
+                assert pool.status().running == 0
+            assert recorder.count("finished") == finished
             await pool.run(caption_job(), deadline=soon())
-        assert recorder.count("finished") == 1
 
     run(main())
 
@@ -273,6 +287,31 @@ def test_a_bad_model_file_is_told_by_start(tmp_path: Path) -> None:
             assert caught.value.hint
             assert {worker.state for worker in pool.status().workers} == {"dead"}
             assert not pids_of(pool)
+
+    run(main())
+
+
+def test_what_a_file_cannot_do_is_said_as_the_model_says_it(tmp_path: Path) -> None:
+    path = str(write_ocr_model(tmp_path / "reader.gguf"))
+    reader = MobileMultiModalLLM.from_pretrained(path)
+    calls: list[tuple[Job, Callable[[], Any]]] = [
+        (caption_job(), lambda: reader.generate_caption(CAT)),
+        (Job(task="embed_image", image=CAT), lambda: reader.embed_image(CAT)),
+        (Job(task="embed_text", arguments={"text": "a cat"}), lambda: reader.embed_text("a cat")),
+        (Job(task="ask", image=CAT, arguments={"question": "who?"}), lambda: reader.answer_question(CAT, "who?")),
+    ]
+
+    async def main() -> None:
+        async with pool_of(model=path) as pool:
+            assert pool.status().programs == ("detect_text", "recognize_text")
+            for job, call in calls:
+                with pytest.raises(UnsupportedError) as expected:
+                    call()
+                with pytest.raises(UnsupportedError) as caught:
+                    await pool.run(job, deadline=soon())
+                assert caught.value.message == expected.value.message
+            result = await pool.run(Job(task="ocr", image=CAT), deadline=soon())
+            assert result.value["lines"] == reader.extract_text(CAT).to_dict()["lines"]
 
     run(main())
 

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 from worker_pools import (
@@ -24,6 +25,7 @@ from worker_pools import (
     is_running,
     pids_of,
     pool_of,
+    private_bytes,
     run,
     soon,
     until,
@@ -300,6 +302,32 @@ def test_a_worker_that_holds_too_much_is_replaced_between_two_jobs() -> None:
             await until(lambda: pool.status().is_ready)
             assert len(seen | pids_of(pool)) >= 3
         assert recorder.count("failed") == 0
+
+    run(main())
+
+
+def _noise(seed: int) -> bytes:
+    file = io.BytesIO()
+    pixels = np.random.default_rng(seed).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def test_a_worker_of_its_own_holds_less_than_30_MB() -> None:
+    settings = PoolSettings()
+    features = 49 * 1280 * 4  # bytes of one picture's, float32
+    square = 224 * 224 * 3
+    count = max(settings.feature_cache_bytes // features, settings.picture_cache_bytes // square) + 4
+
+    async def main() -> None:
+        async with pool_of(workers=2, queue_length=1000) as pool:
+            jobs = [caption_job(_noise(seed)) for seed in range(2 * count)]
+            jobs += [Job(task="ocr", image=PAGE)] * 2 + [caption_job(), caption_job(BOATS)] * settings.max_batch
+            jobs.append(Job(task="choose", image=CAT, arguments={"question": "who?", "options": ["a", "b"]}))
+            await asyncio.gather(*(pool.run(job, deadline=soon()) for job in jobs))
+            await until(lambda: pool.status().running == 0)
+            for pid in pids_of(pool):
+                assert private_bytes(pid) < 30_000_000
 
     run(main())
 

@@ -38,7 +38,7 @@ from mobile_multimodal.serving.workers.picture_cache import PictureCache
 from mobile_multimodal.serving.workers.pool_settings import PoolSettings
 from mobile_multimodal.serving.workers.quarantine import BARRED_SECONDS, MOST_PICTURES, Quarantine
 from mobile_multimodal.serving.workers.throughput import Throughput
-from mobile_multimodal.serving.workers.work_item import items_of_records, record_of_item
+from mobile_multimodal.serving.workers.work_item import items_of_records
 
 
 @pytest.mark.parametrize(
@@ -182,9 +182,13 @@ def _pending(number: int, image: bytes = CAT) -> PendingJob:
 def test_items_find_their_pictures_in_the_body() -> None:
     async def main() -> None:
         pictures = [b"first", b"", b"the third"]
-        items = [_pending(number, picture).item() for number, picture in enumerate(pictures)]
-        records = json.loads(json.dumps([record_of_item(item) for item in items]))
-        assert items_of_records(records, memoryview(b"".join(pictures))) == items
+        jobs = [_pending(number, picture) for number, picture in enumerate(pictures)]
+        records = json.loads(json.dumps([job.record() for job in jobs]))
+        items = items_of_records(records, memoryview(b"".join(pictures)))
+        assert [bytes(item.picture) for item in items] == pictures
+        assert [item.number for item in items] == [0, 1, 2]
+        assert [item.picture_key for item in items] == ["key 0", "key 1", "key 2"]
+        assert len({id(item.cancellation) for item in items}) == 3
 
     run(main())
 

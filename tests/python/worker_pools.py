@@ -93,6 +93,12 @@ def pids_of(pool: WorkerPool) -> set[int]:
     return {worker.pid for worker in pool.status().workers if worker.pid}
 
 
+def private_bytes(pid: int) -> int:
+    """Memory that the process shares with no other: what would be free without it (USS)."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) * 1024
+
+
 def is_running(pid: int) -> bool:
     """Whether there is such a process; one that ended and was not reaped counts."""
     try:

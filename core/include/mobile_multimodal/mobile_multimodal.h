@@ -62,6 +62,9 @@ MM_API mm_status mm_engine_verify(const mm_engine* engine);
 /* `threads` counts the calling thread; 0 takes one a processor. */
 MM_API mm_status mm_session_create(const mm_engine* engine, int32_t threads, mm_session** session);
 MM_API void mm_session_close(mm_session* session);
+/* The one function that any thread may call while another uses the session: the call under way stops at its next
+ * instruction and gives MM_CANCELLED. 0: there is none, and later calls are not touched. */
+MM_API int32_t mm_cancel(mm_session* session);
 
 /* Rows of height x width pixels, 8 bits a channel; channels: 1 gray, 3 RGB, 4 RGBA. row_stride_bytes 0: rows follow
  * each other. */

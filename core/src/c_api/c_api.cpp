@@ -160,6 +160,8 @@ mm_status mm_caption_picture(mm_session* session, const mm_picture* picture, con
   });
 }
 
+int32_t mm_cancel(mm_session* session) { return session != nullptr && session->session->cancel() ? 1 : 0; }
+
 void mm_caption_free(mm_caption* caption) { delete caption; }
 
 const char* mm_caption_text(const mm_caption* caption) { return caption->caption.text.c_str(); }

@@ -159,6 +159,16 @@ base::Status run_attention_cached(Context& context, const Attributes& attributes
     MM_RETURN_IF_ERROR(context.states.append(value_state, sequences[r], positions[r], k + kv_width));
     longest = std::max(longest, positions[r] + 1);
   }
+  // The caches share one table of slots. Programs that append to some of them only, with a reorder between, leave
+  // entries that the others cannot follow.
+  for (int r = 0; r < rows; ++r)
+    for (int p = 0; p <= positions[r]; ++p)
+      for (const int state : {key_state, value_state})
+        if (context.states.cache_row(state, sequences[r], p) == nullptr)
+          return base::invalid_input("attention_cached: position " + std::to_string(p) + " of sequence " +
+                                         std::to_string(sequences[r]) + " is not in cache `" +
+                                         context.states.info(state).name + "`",
+                                     "reset the session");
   const int rows_most = std::max(context.states.info(key_state).rows, context.states.info(value_state).rows);
   const float scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
   const int64_t work = static_cast<int64_t>(rows) * longest * q_width * 2;
@@ -202,27 +212,31 @@ base::Status run_attention_memory(Context& context, const Attributes& attributes
                                   const TensorView& output) {
   const int state = attributes.integer(0), heads = attributes.integer(1), kv_heads = attributes.integer(2),
             head_dim = attributes.integer(3);
-  const int n = context.states.memory_rows(state);
-  if (n < 1)
-    return base::invalid_input("attention_memory: the state `" + context.states.info(state).name + "` is empty",
-                               "run the program that writes it first");
+  const StateStore& states = context.states;
   const int rows = static_cast<int>(output.shape[0]), q_width = heads * head_dim, kv_width = kv_heads * head_dim;
-  const int rows_most = context.states.info(state).rows;
-  const float* memory = context.states.memory(state);
+  const base::Status status = states.check_read(state, rows);
+  if (!status.is_ok()) return {status.code(), "attention_memory: " + status.message(), status.hint()};
+  const int rows_most = states.info(state).rows;
   const float* q = inputs[0]->as<const float>();
   const float scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
-  const int64_t work = static_cast<int64_t>(rows) * n * q_width * 2;
+  const int64_t work = static_cast<int64_t>(rows) * states.memory_rows(state, states.read_place(0)) * q_width * 2;
   parallel_if(
       context, work, static_cast<size_t>(rows) * static_cast<size_t>(heads), 1,
       [&](size_t begin, size_t end, int thread_index) {
         const RowScratch scratch(context.scratch + RowScratch::bytes(rows_most) * static_cast<size_t>(thread_index),
                                  rows_most);
-        for (int p = 0; p < n; ++p) {
-          scratch.k_rows[p] = memory + static_cast<int64_t>(p) * 2 * kv_width;
-          scratch.v_rows[p] = scratch.k_rows[p] + kv_width;
-        }
+        int place = -1, n = 0;
         for (int r = static_cast<int>(begin) / heads;
              r < rows && static_cast<size_t>(r) * static_cast<size_t>(heads) < end; ++r) {
+          if (states.read_place(r) != place) {  // the beams of a picture follow each other: one table serves them all
+            place = states.read_place(r);
+            n = states.memory_rows(state, place);
+            const float* memory = states.memory(state, place);
+            for (int p = 0; p < n; ++p) {
+              scratch.k_rows[p] = memory + static_cast<int64_t>(p) * 2 * kv_width;
+              scratch.v_rows[p] = scratch.k_rows[p] + kv_width;
+            }
+          }
           const int head_begin = std::max(0, static_cast<int>(begin) - r * heads);
           const int head_end = std::min(heads, static_cast<int>(end) - r * heads);
           context.kernels.attention_f32({q + static_cast<int64_t>(r) * q_width, scratch.k_rows, scratch.v_rows, n,

@@ -14,12 +14,14 @@ const tensor::TensorView* find_output(const std::vector<NamedTensor>& outputs, s
   return nullptr;
 }
 
-Interpreter::Interpreter(const std::vector<std::shared_ptr<const Program>>& programs,
-                         std::vector<ops::StateInfo> states, int max_sequences, base::ThreadPool& pool,
-                         const kernels::KernelTable& kernels)
-    : programs_(programs), states_(std::move(states), max_sequences), pool_(pool), kernels_(kernels) {}
+Interpreter::Interpreter(const std::vector<std::shared_ptr<const Program>>& programs, ops::StateStore states,
+                         base::ThreadPool& pool, const kernels::KernelTable& kernels)
+    : programs_(programs), states_(std::move(states)), pool_(pool), kernels_(kernels) {}
 
-base::Status Interpreter::check_deadline() const {
+base::Status Interpreter::check_limits() const {
+  // Relaxed: the flag says nothing about other memory, and a store is seen within an instruction or two.
+  if (is_cancelled_ != nullptr && is_cancelled_->load(std::memory_order_relaxed))
+    return {base::StatusCode::cancelled, "the work was cancelled before it was done"};
   if (deadline_ == std::chrono::steady_clock::time_point::max() || std::chrono::steady_clock::now() < deadline_)
     return {};
   return {base::StatusCode::deadline_exceeded, "the deadline passed before the work was done",
@@ -43,7 +45,8 @@ base::Result<Plan*> Interpreter::plan_for(const Program& program, const std::vec
   return plan;
 }
 
-base::Result<std::vector<NamedTensor>> Interpreter::run(std::string_view name, const std::vector<NamedTensor>& inputs) {
+base::Result<std::vector<NamedTensor>> Interpreter::run(std::string_view name, const std::vector<NamedTensor>& inputs,
+                                                        const ops::MemoryPlaces& places) {
   const Program* program = nullptr;
   for (const auto& candidate : programs_)
     if (candidate->name() == name) program = candidate.get();
@@ -75,11 +78,12 @@ base::Result<std::vector<NamedTensor>> Interpreter::run(std::string_view name, c
                         "no memory for " + std::to_string(plan->arena_bytes) + " bytes of scratch");
 
   for (size_t i = 0; i < inputs.size(); ++i) plan->slots[i].data = bound[i]->data;
+  states_.set_places(places);
   ops::Context context = {kernels_, pool_, states_, arena_.data() + plan->scratch_offset};
   if (profile_ != nullptr) profile_->resize(program->instructions().size(), 0.0);
   for (size_t index = 0; index < program->instructions().size(); ++index) {
     const Instruction& instruction = program->instructions()[index];
-    MM_RETURN_IF_ERROR(check_deadline());
+    MM_RETURN_IF_ERROR(check_limits());
     ops::Inputs arguments;
     arguments.count = instruction.input_count;
     for (int i = 0; i < instruction.input_count; ++i)

@@ -1,6 +1,7 @@
 // Runs programs: one arena, one set of states, one thread pool; plans are made once for each set of input shapes.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <memory>
 #include <string>
@@ -25,16 +26,21 @@ const tensor::TensorView* find_output(const std::vector<NamedTensor>& outputs, s
 class Interpreter {
  public:
   // Programs and pool outlive the interpreter.
-  Interpreter(const std::vector<std::shared_ptr<const Program>>& programs, std::vector<ops::StateInfo> states,
-              int max_sequences, base::ThreadPool& pool, const kernels::KernelTable& kernels);
+  Interpreter(const std::vector<std::shared_ptr<const Program>>& programs, ops::StateStore states,
+              base::ThreadPool& pool, const kernels::KernelTable& kernels);
 
   // Every input of the program must be given, once, with its type. The outputs lie in the arena until the next run.
-  base::Result<std::vector<NamedTensor>> run(std::string_view program, const std::vector<NamedTensor>& inputs);
+  base::Result<std::vector<NamedTensor>> run(std::string_view program, const std::vector<NamedTensor>& inputs,
+                                             const ops::MemoryPlaces& places = {});
 
   ops::StateStore& states() { return states_; }
-  // Checked before every instruction; the default never passes.
-  void set_deadline(std::chrono::steady_clock::time_point deadline) { deadline_ = deadline; }
-  base::Status check_deadline() const;
+  // Checked before every instruction; the defaults never stop a run. Another thread may set what `is_cancelled` points
+  // to, which lives until it is replaced.
+  void set_limits(std::chrono::steady_clock::time_point deadline, const std::atomic<bool>* is_cancelled) {
+    deadline_ = deadline;
+    is_cancelled_ = is_cancelled;
+  }
+  base::Status check_limits() const;
   // Adds the seconds of each instruction to seconds[i], for benchmarks; nullptr turns it off.
   void set_profile(std::vector<double>* seconds) { profile_ = seconds; }
 
@@ -54,6 +60,7 @@ class Interpreter {
   size_t next_plan_ = 0;
   ops::AlignedBuffer arena_;
   std::chrono::steady_clock::time_point deadline_ = std::chrono::steady_clock::time_point::max();
+  const std::atomic<bool>* is_cancelled_ = nullptr;
   std::vector<double>* profile_ = nullptr;
 };
 

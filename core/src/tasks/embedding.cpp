@@ -4,7 +4,7 @@
 #include <cmath>
 #include <new>
 
-#include "tasks/deadline.h"
+#include "tasks/call.h"
 #include "tasks/text_input.h"
 
 namespace mm::tasks {
@@ -33,13 +33,13 @@ base::Result<std::vector<float>> unit_vector(const std::vector<program::NamedTen
 }  // namespace
 
 base::Result<std::vector<float>> embed_image(Session& session, const vision::PictureView& picture,
-                                             double deadline_seconds) try {
+                                             double deadline_seconds, std::shared_ptr<Cancellation> cancellation) try {
   if (!session.engine().can_embed_image())
     return base::not_found(
         "the model file cannot embed pictures: it lacks one of the programs encode_image and embed_image",
         "load a model file with a language tower");
   MM_RETURN_IF_ERROR(check_deadline_seconds(deadline_seconds));
-  const Deadline deadline(session.interpreter(), Clock::now(), deadline_seconds);
+  const Call call(session, Clock::now(), deadline_seconds, std::move(cancellation));
   MM_ASSIGN_OR_RETURN(const PictureFeatures* features, session.encode_image(picture, nullptr));
   MM_ASSIGN_OR_RETURN(const std::vector<program::NamedTensor> outputs,
                       session.interpreter().run("embed_image", {{"features", view_of(*features)}}));
@@ -48,12 +48,13 @@ base::Result<std::vector<float>> embed_image(Session& session, const vision::Pic
   return out_of_memory();
 }
 
-base::Result<std::vector<float>> embed_text(Session& session, std::string_view text, double deadline_seconds) try {
+base::Result<std::vector<float>> embed_text(Session& session, std::string_view text, double deadline_seconds,
+                                            std::shared_ptr<Cancellation> cancellation) try {
   if (!session.engine().can_embed_text())
     return base::not_found("the model file cannot embed texts: it lacks word pieces or the program embed_text",
                            "load a model file with a language tower");
   MM_RETURN_IF_ERROR(check_deadline_seconds(deadline_seconds));
-  const Deadline deadline(session.interpreter(), Clock::now(), deadline_seconds);
+  const Call call(session, Clock::now(), deadline_seconds, std::move(cancellation));
   MM_ASSIGN_OR_RETURN(TextInput input, make_text_input(session.engine(), text, "the text"));
   MM_ASSIGN_OR_RETURN(const std::vector<program::NamedTensor> outputs,
                       session.interpreter().run("embed_text", {input.named_tokens(), input.named_positions()}));

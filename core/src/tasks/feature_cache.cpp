@@ -1,9 +1,15 @@
-// A list in order of use: with four entries, looking through it costs less than any table.
+// A list in order of use: looking through it compares 32 bytes an entry, next to nothing beside the hash of a picture.
 #include "tasks/feature_cache.h"
 
 #include "base/sha256.h"
 
 namespace mm::tasks {
+
+namespace {
+size_t bytes_of(const PictureFeatures& features) {
+  return sizeof(PictureFeatures) + features.values.size() * sizeof(float);
+}
+}  // namespace
 
 PictureKey picture_key(const std::vector<uint8_t>& pixels) {
   base::Sha256 hash;
@@ -12,7 +18,7 @@ PictureKey picture_key(const std::vector<uint8_t>& pixels) {
 }
 
 const PictureFeatures* FeatureCache::find(const PictureKey& key) {
-  if (is_enabled_)
+  if (is_enabled())
     for (auto entry = entries_.begin(); entry != entries_.end(); ++entry)
       if (entry->key == key) {
         entries_.splice(entries_.begin(), entries_, entry);
@@ -25,13 +31,14 @@ const PictureFeatures* FeatureCache::find(const PictureKey& key) {
 
 const PictureFeatures& FeatureCache::add(PictureFeatures features) {
   entries_.push_front(std::move(features));
-  size_t kept = 0, bytes = 0;
-  for (auto entry = entries_.begin(); entry != entries_.end();) {
-    bytes += entry->values.size() * sizeof(float);
-    const bool fits = kept == 0 || (is_enabled_ && kept < entries_most && bytes <= bytes_most);
+  size_t bytes = 0, kept = 0;
+  for (const PictureFeatures& entry : entries_) {
+    if (kept > 0 && (!is_enabled() || bytes_of(entry) > bytes_most_ || bytes > bytes_most_ - bytes_of(entry))) break;
+    bytes += bytes_of(entry);
     ++kept;
-    entry = fits ? std::next(entry) : entries_.erase(entry);
   }
+  entries_.resize(kept);
+  statistics_.bytes = bytes;
   return entries_.front();
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <list>
@@ -24,23 +25,23 @@ struct PictureFeatures {
 // Least recently used go first. The newest is always kept, whatever its size: the call under way reads it.
 class FeatureCache {
  public:
-  static constexpr size_t entries_most = 4;
-  static constexpr size_t bytes_most = size_t{16} << 20;  // 4 of EfficientNet-Lite0's 49 x 1280 floats are 1 MB
+  static constexpr size_t bytes_default = size_t{1} << 20;  // 4 of EfficientNet-Lite0's 49 x 1280 floats
 
+  // Counted by the thread that uses the session, read by any.
   struct Statistics {
-    uint64_t hits = 0, misses = 0;
+    std::atomic<uint64_t> hits{0}, misses{0}, bytes{0};
   };
 
-  explicit FeatureCache(bool is_enabled) : is_enabled_(is_enabled) {}
+  explicit FeatureCache(size_t bytes_most) : bytes_most_(bytes_most) {}  // 0: nothing is found again
 
-  bool is_enabled() const { return is_enabled_; }
+  bool is_enabled() const { return bytes_most_ > 0; }
   // nullptr: not there, or not enabled. Valid until the next add.
   const PictureFeatures* find(const PictureKey& key);
   const PictureFeatures& add(PictureFeatures features);
   const Statistics& statistics() const { return statistics_; }
 
  private:
-  bool is_enabled_;
+  size_t bytes_most_;
   std::list<PictureFeatures> entries_;  // last used first
   Statistics statistics_;
 };

@@ -1,9 +1,7 @@
-// Writes token sequences from a decoder: greedy, beam search or sampling, with stops, a callback and a probability a
-// token.
+// Writes token sequences from a decoder: greedy, beam search or sampling, one or several side by side.
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <string>
 #include <vector>
 
@@ -36,11 +34,12 @@ class TokenDecoder {
  public:
   virtual ~TokenDecoder() = default;
   virtual int vocabulary() const = 0;
-  // Feeds one token to each of `count` sequences at one position; the result is [count, vocabulary], valid until the
-  // next call.
-  virtual base::Result<const float*> step(const int32_t* tokens, int count, int position) = 0;
-  // Sequence i continues what was sequence parents[i].
-  virtual base::Status reorder(const int32_t* parents, int count) = 0;
+  // Feeds tokens[i] to sequence sequences[i], all at one position; the result is [tokens, vocabulary], valid until the
+  // next call. A row does not depend on the rows beside it.
+  virtual base::Result<const float*> step(const std::vector<int32_t>& tokens, const std::vector<int32_t>& sequences,
+                                          int position) = 0;
+  // Sequence first + i continues what was sequence first + parents[i].
+  virtual base::Status reorder(int first, const std::vector<int32_t>& parents) = 0;
   // Log-probabilities from logits, per row.
   virtual void log_softmax(const float* logits, float* out, int rows) = 0;
 };
@@ -51,13 +50,26 @@ struct TokenIds {
   std::vector<int32_t> forbidden;  // never generated: begin, padding
 };
 
-// Called with each token as it is chosen (one beam only); false stops: `stop` when a stop text was met, else
-// `cancelled`.
+// What a listener makes of a token: `stop` when a stop text was met, `cancel` when nobody wants more.
 enum class Decision { go_on, stop, cancel };
-using TokenCallback = std::function<Decision(int32_t token, float probability)>;
+
+// Who waits for searches that run side by side, each known by its number.
+class GenerationListener {
+ public:
+  virtual ~GenerationListener() = default;
+  // Asked before each step; true ends this search alone, with StatusCode::cancelled.
+  virtual bool should_stop(int search) = 0;
+  // Called with each token as it is chosen; with one beam alone, as beams change their mind.
+  virtual Decision on_token(int search, int32_t token, float probability) = 0;
+  // Once for each search, as soon as it is done.
+  virtual void on_result(int search, base::Result<Generated> result) = 0;
+};
 
 base::Status check_settings(const GenerationSettings& settings, int positions_most);
-base::Result<Generated> generate(TokenDecoder& decoder, const TokenIds& ids, const GenerationSettings& settings,
-                                 const TokenCallback& on_token);
+// Runs `searches` searches with the same settings. Search s has the sequences s * num_beams .. of the decoder, at a
+// place of its own in every step, so that its result is what it would be alone. A decoder that fails fails all searches
+// that are not done.
+void generate(TokenDecoder& decoder, const TokenIds& ids, const GenerationSettings& settings, int searches,
+              GenerationListener& listener);
 
 }  // namespace mm::tasks

@@ -6,7 +6,7 @@
 #include <new>
 #include <numeric>
 
-#include "tasks/deadline.h"
+#include "tasks/call.h"
 #include "tasks/text_input.h"
 
 namespace mm::tasks {
@@ -84,7 +84,7 @@ base::Result<Answer> answer_question(Session& session, const vision::PictureView
   MM_RETURN_IF_ERROR(check_deadline_seconds(settings.deadline_seconds));
   MM_ASSIGN_OR_RETURN(TextInput input, make_question_input(engine, question));
   const Clock::time_point start = Clock::now();
-  const Deadline deadline(session.interpreter(), start, settings.deadline_seconds);
+  const Call call(session, start, settings.deadline_seconds, settings.cancellation);
   Answer result;
   MM_RETURN_IF_ERROR(prepare(session, picture, result.timings));
   const Clock::time_point prepared = Clock::now();
@@ -110,7 +110,8 @@ base::Result<Answer> answer_question(Session& session, const vision::PictureView
 }
 
 base::Result<Choice> choose(Session& session, const vision::PictureView& picture, std::string_view question,
-                            const std::vector<std::string>& options, double deadline_seconds) try {
+                            const std::vector<std::string>& options, double deadline_seconds,
+                            std::shared_ptr<Cancellation> cancellation) try {
   const Engine& engine = session.engine();
   MM_RETURN_IF_ERROR(check_engine(engine));
   MM_RETURN_IF_ERROR(check_options(options));
@@ -121,7 +122,7 @@ base::Result<Choice> choose(Session& session, const vision::PictureView& picture
     inputs.push_back(std::move(input));
   }
   const Clock::time_point start = Clock::now();
-  const Deadline deadline(session.interpreter(), start, deadline_seconds);
+  const Call call(session, start, deadline_seconds, std::move(cancellation));
   Choice result;
   MM_RETURN_IF_ERROR(prepare(session, picture, result.timings));
   const Clock::time_point prepared = Clock::now();

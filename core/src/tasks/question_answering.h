@@ -15,6 +15,7 @@ inline constexpr size_t options_least = 2, options_most = 64;
 struct AnswerSettings {
   int top_k = 5;                // so many of the likeliest answers, 1 to 100
   double deadline_seconds = 0;  // 0: none
+  std::shared_ptr<Cancellation> cancellation = nullptr;
 };
 
 struct AnswerTimings {  // milliseconds
@@ -41,6 +42,7 @@ struct Choice {
 base::Result<Answer> answer_question(Session& session, const vision::PictureView& picture, std::string_view question,
                                      const AnswerSettings& settings);
 base::Result<Choice> choose(Session& session, const vision::PictureView& picture, std::string_view question,
-                            const std::vector<std::string>& options, double deadline_seconds);
+                            const std::vector<std::string>& options, double deadline_seconds,
+                            std::shared_ptr<Cancellation> cancellation = nullptr);
 
 }  // namespace mm::tasks

@@ -3,7 +3,7 @@
 
 #include <new>
 
-#include "tasks/deadline.h"
+#include "tasks/call.h"
 #include "tasks/picture_program.h"
 #include "tasks/text_detection.h"
 #include "vision/line_crop.h"
@@ -34,7 +34,7 @@ base::Result<ReadText> read(Session& session, const vision::PictureView& picture
   MM_RETURN_IF_ERROR(PictureProgram::find(session, "detect_text").status());
   MM_RETURN_IF_ERROR(PictureProgram::find(session, "recognize_text").status());
   const Clock::time_point start = Clock::now();
-  const Deadline deadline(session.interpreter(), start, settings.deadline_seconds);
+  const Call call(session, start, settings.deadline_seconds, settings.cancellation);
   ReadText result;
   MM_ASSIGN_OR_RETURN(const vision::TextBoxes found, detect_text(session, picture, settings.max_side, settings.boxes));
   result.dropped_boxes = found.dropped;

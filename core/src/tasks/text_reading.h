@@ -16,6 +16,7 @@ struct TextSettings {
   float min_confidence = 0.5f;    // lines below are left out (PaddleOCR's and tinyocr's value)
   int batch_lines = 8;            // recognized together, 1 to 64
   double deadline_seconds = 0;    // 0: none
+  std::shared_ptr<Cancellation> cancellation;
 };
 
 struct TextLine {

@@ -104,7 +104,7 @@ base::Result<std::vector<text::DecodedLine>> recognize_text(Session& session, co
   for (const LineBatch& batch : batch_pieces(std::move(pieces), batch_lines, session.engine().line_width())) {
     const size_t row_bytes = static_cast<size_t>(batch.columns) * 3, line_bytes = row_bytes * line_height;
     pixels.assign(batch.pieces.size() * line_bytes, padding_level);
-    MM_RETURN_IF_ERROR(session.interpreter().check_deadline());
+    MM_RETURN_IF_ERROR(session.interpreter().check_limits());
     session.pool().parallel_for(batch.pieces.size(), 1, [&](size_t begin, size_t end, int) {
       for (size_t i = begin; i < end; ++i) {
         const LinePiece& piece = batch.pieces[i];

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 from mobile_multimodal.errors import InvalidInputError, UnsupportedError
 from mobile_multimodal.model.hub import DEFAULT_MODEL
 from mobile_multimodal.settings import (
+    DEFAULT_FEATURE_CACHE_BYTES,
     MAX_DEADLINE_SECONDS,
+    MAX_FEATURE_CACHE_BYTES,
     MAX_NEW_TOKENS,
     check_integer,
     check_number,
@@ -33,6 +35,7 @@ class InferenceConfig:
     image_size           side of the model's square in pixels. A file has one: another is refused. None takes it
     quantization_bits    2, 4 or 8: the fewest bits of the file's packed weights. Another is refused. None takes them
     enable_caching       keep the encodings of the last pictures: the next task on one of them starts from there
+    feature_cache_bytes  what these encodings may take; None is 1 MiB, 4 pictures of the default model
     timeout_seconds      DeadlineExceededError after this long, where a call does not say; 0 is no deadline
     """
 
@@ -41,6 +44,7 @@ class InferenceConfig:
     image_size: int | None = None
     quantization_bits: int | None = None
     enable_caching: bool = True
+    feature_cache_bytes: int | None = None
     timeout_seconds: float = 0.0
 
     def __post_init__(self) -> None:
@@ -61,6 +65,14 @@ class InferenceConfig:
             raise InvalidInputError(
                 f"setting enable_caching is {self.enable_caching!r}, expected True or False", "pass one of them"
             )
+        if self.feature_cache_bytes is not None:
+            check_integer("feature_cache_bytes", self.feature_cache_bytes, 0, MAX_FEATURE_CACHE_BYTES)
+            if self.feature_cache_bytes > 0 and not self.enable_caching:
+                raise InvalidInputError(
+                    f"settings enable_caching=False and feature_cache_bytes={self.feature_cache_bytes} exclude each "
+                    "other",
+                    "drop one of them",
+                )
         check_number("timeout_seconds", self.timeout_seconds, 0.0, MAX_DEADLINE_SECONDS)
 
     @classmethod
@@ -71,6 +83,13 @@ class InferenceConfig:
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and strings, ready for JSON."""
         return asdict(self)
+
+    @property
+    def cache_bytes(self) -> int:
+        """What the encodings of pictures may take; 0 keeps none."""
+        if not self.enable_caching:
+            return 0
+        return DEFAULT_FEATURE_CACHE_BYTES if self.feature_cache_bytes is None else self.feature_cache_bytes
 
     def check_file(self, engine: Engine) -> None:
         """Raises UnsupportedError where the file has another picture size, or other bits, than were asked for."""

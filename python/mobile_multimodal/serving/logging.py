@@ -60,6 +60,7 @@ def configure_logging(settings: LoggingSettings, stream: TextIO | None = None) -
         foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *first],  # what `extra=` holds becomes fields
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            _drop_color_message,
             structlog.processors.StackInfoRenderer(),
             structlog.processors.format_exc_info,  # before secrets are removed: an exception may quote some
             remove_secrets,
@@ -100,6 +101,11 @@ def bound_to_request(request_id: str) -> Iterator[None]:
 def remove_secrets(_: Any, __: str, event: _EventDict) -> _EventDict:
     """A structlog processor: every value as redaction.without_secrets leaves it."""
     return {str(name): without_secrets(value, str(name)) for name, value in event.items()}
+
+
+def _drop_color_message(_: Any, __: str, event: _EventDict) -> _EventDict:
+    event.pop("color_message", None)  # uvicorn says everything twice, once in colours
+    return event
 
 
 def _escape_control_characters(_: Any, __: str, event: _EventDict) -> _EventDict:

@@ -62,8 +62,8 @@ class RateLimitDecision:
     """Whether a request may go on; the header fields belong on its answer either way.
 
     header_fields  RateLimit-Policy and RateLimit as in draft-ietf-httpapi-ratelimit-headers-10 (structured fields: q is
-                   the quota, w the window in seconds, r what remains, t the seconds until more comes), and Retry-After
-                   on a refusal; empty for a caller without limits
+                   the quota, w the window in seconds, r what remains for the next t seconds), and Retry-After on a
+                   refusal; empty for a caller without limits
     """
 
     is_allowed: bool = True
@@ -86,11 +86,11 @@ class _Counted:
     is_allowed: bool
     remaining: int
     seconds_until_more: float
+    seconds_left: float  # of the window
 
     @property
-    def name(self) -> str:
-        multiples = "" if self.item.multiples == 1 else f"{self.item.multiples}_"
-        return f'"per_{multiples}{self.item.GRANULARITY.name}"'
+    def seconds_of_remaining(self) -> float:
+        return self.seconds_left if self.remaining and self.is_allowed else self.seconds_until_more
 
 
 class RateLimiter:
@@ -175,6 +175,7 @@ async def _count_in(counts: WindowCounts, item: RateLimitItem, key: str, cost: i
         seconds_until_more=_seconds_until(
             min(cost, item.amount), item.amount, seconds, before, before_left, now, now_left
         ),
+        seconds_left=max(0.0, now_left - seconds),
     )
 
 
@@ -194,15 +195,19 @@ def _seconds_until(
     return max(0.0, now_left - seconds) + max(0.0, seconds - room * seconds / now)
 
 
+def _name_of(item: RateLimitItem) -> str:
+    multiples = "" if item.multiples == 1 else f"{item.multiples}_"
+    return f'"per_{multiples}{item.GRANULARITY.name}"'
+
+
 def _items(limits: tuple[str, ...]) -> tuple[RateLimitItem, ...]:
     return tuple(sorted((parse(limit) for limit in limits), key=lambda item: item.get_expiry()))
 
 
 def _decision(items: tuple[RateLimitItem, ...], counted: list[_Counted]) -> RateLimitDecision:
-    policies = [_Counted(item=item, is_allowed=True, remaining=0, seconds_until_more=0) for item in items]
     fields = {
-        "RateLimit-Policy": ", ".join(f"{p.name};q={p.item.amount};w={p.item.get_expiry()}" for p in policies),
-        "RateLimit": ", ".join(f"{c.name};r={c.remaining};t={ceil(c.seconds_until_more)}" for c in counted),
+        "RateLimit-Policy": ", ".join(f"{_name_of(item)};q={item.amount};w={item.get_expiry()}" for item in items),
+        "RateLimit": ", ".join(f"{_name_of(c.item)};r={c.remaining};t={ceil(c.seconds_of_remaining)}" for c in counted),
     }
     if counted[-1].is_allowed:
         return RateLimitDecision(header_fields=fields)

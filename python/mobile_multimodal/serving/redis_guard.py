@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 import random
 from collections.abc import Awaitable, Callable
@@ -103,7 +104,7 @@ class RedisGuard:
         self._breaker = pybreaker.CircuitBreaker(
             fail_max=settings.failures_to_open, reset_timeout=0, exclude=[lambda error: not _is_failure(error)]
         )
-        self._running: set[asyncio.Task[Any]] = set()
+        self._running: set[asyncio.Future[Any]] = set()
         self._recovery: asyncio.Task[None] | None = None
         self._is_closed = False
         self._calls = self._failures = self._refused = 0
@@ -128,19 +129,16 @@ class RedisGuard:
         if not self.is_up:
             self._refused += 1
             raise RedisDownError(f"Redis for {self.use} is left alone until it answers again")
-        task = asyncio.get_running_loop().create_task(self._attempt(operation))
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-        return await asyncio.shield(task)
+        return await asyncio.shield(self._started(self._attempt(operation)))
 
     async def close(self) -> None:
-        """Waits for running calls (each ends by its time-out) and closes the connections."""
+        """Waits for running calls, each of which ends by its time-out, and closes the connections."""
         self._is_closed = True
         if self._recovery is not None:
             self._recovery.cancel()
             await asyncio.wait({self._recovery})
         if self._running:
-            await asyncio.wait(self._running)
+            await asyncio.wait(self._running, timeout=self.settings.timeout_seconds + _PROBE_SECONDS)
         with contextlib.suppress(RedisError, OSError):
             await self.client.aclose(close_connection_pool=True)
 
@@ -148,7 +146,7 @@ class RedisGuard:
         self._calls += 1
         try:
             with self._breaker.calling():
-                return await asyncio.wait_for(operation(self.client), self.settings.timeout_seconds)
+                return await self._in_time(operation(self.client), self.settings.timeout_seconds)
         except ResponseError as error:
             if not _is_failure(error):
                 raise RedisValueError(str(error)) from error
@@ -158,13 +156,34 @@ class RedisGuard:
             self._note_failure(error)
             raise RedisDownError(f"Redis for {self.use} did not answer: {type(error).__name__}") from error
 
+    async def _in_time(self, work: Awaitable[_Result], seconds: float) -> _Result:
+        """As asyncio.wait_for, which however waits on while what it cancelled closes its connection."""
+        task = self._started(work)
+        await asyncio.wait({task}, timeout=seconds)
+        if not task.done():
+            task.cancel()
+            raise asyncio.TimeoutError
+        return task.result()
+
+    def _started(self, work: Awaitable[_Result]) -> asyncio.Future[_Result]:
+        task = asyncio.ensure_future(work)
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Future[Any]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()  # looked at: after a time-out nobody else does
+
     def _note_failure(self, error: Exception) -> None:
         self._failures += 1
         recovers = self._recovery is not None and not self._recovery.done()
         if str(self._breaker.current_state) != pybreaker.STATE_CLOSED and not recovers and not self._is_closed:
             cause = error.__context__ if isinstance(error, pybreaker.CircuitBreakerError) else error
             _log.warning("redis for %s is left alone: %s", self.use, type(cause).__name__)
-            self._recovery = asyncio.get_running_loop().create_task(self._recover())
+            # In a context of its own: what it logs later belongs to no request.
+            self._recovery = contextvars.Context().run(asyncio.get_running_loop().create_task, self._recover())
 
     async def _recover(self) -> None:
         while str(self._breaker.current_state) != pybreaker.STATE_CLOSED:
@@ -174,7 +193,7 @@ class RedisGuard:
             with failures, self._breaker.calling():
                 # A write, because a full Redis still answers PING.
                 probe = self.client.set(f"mobile_mm:probe:{self.use}", "1", px=1000)
-                await asyncio.wait_for(probe, _PROBE_SECONDS)
+                await self._in_time(probe, _PROBE_SECONDS)
         _log.warning("redis for %s answers again", self.use)
 
 

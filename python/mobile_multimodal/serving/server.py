@@ -27,6 +27,7 @@ from mobile_multimodal.serving.settings import ServeSettings
 _log = logging.getLogger("mobile_multimodal.serving")
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+_LAST_WORDS_SECONDS: Final = 1.0
 _CODE_OF_SIGNAL: Final = 128  # a shell adds it to the signal's number
 
 
@@ -74,7 +75,8 @@ class _QuietServer(uvicorn.Server):
         for task in self.server_state.tasks:
             task.cancel()
         for connection in list(self.server_state.connections):
-            connection.transport.abort()
+            if not connection.transport.is_closing():  # one that closes still sends what is left
+                connection.transport.abort()
 
 
 class _Run:
@@ -138,6 +140,8 @@ class _Run:
             self._on_listening(addresses, services)
             await asyncio.wait({task})  # `await task` would cancel it together with this
             task.result()
+            if server.server_state.tasks:  # out of time and cancelled: each still says so to its client
+                await asyncio.wait(server.server_state.tasks, timeout=_LAST_WORDS_SECONDS)
         finally:
             services.stop_seconds = 0.0  # what was under way is done, or has had its time
             for each in running.values():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import ipaddress
 import json
 import logging
@@ -96,7 +97,8 @@ class TokenKeys:
     def _start_refresh(self) -> asyncio.Task[None]:
         if self._refresh is None:
             self._tried_at = self._clock()
-            self._refresh = asyncio.get_running_loop().create_task(self._read_again())
+            # In a context of its own: what it logs belongs to no request.
+            self._refresh = contextvars.Context().run(asyncio.get_running_loop().create_task, self._read_again())
             self._refresh.add_done_callback(self._refresh_ended)
         return self._refresh
 

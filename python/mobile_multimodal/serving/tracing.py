@@ -59,7 +59,7 @@ class Tracing:
         """Adds two spans that end now to the request under way: the wait in the queue, and the inference after it."""
 
     async def close(self) -> None:
-        """Delivers what is left."""
+        """Delivers what is left, within about `timeout_seconds`."""
 
 
 def make_tracing(settings: TracingSettings, exporter: SpanExporter | None = None) -> Tracing:
@@ -132,10 +132,11 @@ class _OpenTelemetry(Tracing):
             resource=Resource.create({"service.name": settings.service_name}),
             sampler=ParentBased(root=ratio, remote_parent_sampled=ratio),
         )
-        if exporter is not None:
-            self._provider.add_span_processor(SimpleSpanProcessor(exporter))
-        else:
-            self._provider.add_span_processor(BatchSpanProcessor(_otlp_exporter(settings)))
+        self._timeout_seconds = settings.timeout_seconds
+        self._exporter: SpanExporter = exporter or _otlp_exporter(settings)
+        self._provider.add_span_processor(
+            SimpleSpanProcessor(exporter) if exporter is not None else BatchSpanProcessor(self._exporter)
+        )
         self._tracer = self._provider.get_tracer("mobile_multimodal.serving")
         self._propagator = TraceContextTextMapPropagator()
 
@@ -193,7 +194,12 @@ class _OpenTelemetry(Tracing):
         inference.end(end_time=end)
 
     async def close(self) -> None:
-        await asyncio.to_thread(self._provider.shutdown)  # it may wait for a delivery
+        delivery = asyncio.ensure_future(asyncio.to_thread(self._provider.shutdown))
+        await asyncio.wait({delivery}, timeout=self._timeout_seconds)
+        if not delivery.done():
+            # A collector that is down would cost that time once for each of four batches.
+            await asyncio.to_thread(self._exporter.shutdown)
+        await delivery
 
 
 def _otlp_exporter(settings: TracingSettings) -> SpanExporter:

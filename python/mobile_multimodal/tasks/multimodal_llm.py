@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, TypeVar, overload
@@ -24,6 +22,7 @@ from mobile_multimodal.model.hub import DEFAULT_MODEL, find_model
 from mobile_multimodal.model.identity import EmbeddingIdentity, embedding_identity
 from mobile_multimodal.model.inference_config import InferenceConfig
 from mobile_multimodal.settings import (
+    MAX_BATCH,
     MAX_DEADLINE_SECONDS,
     MAX_THREADS,
     GenerationOptions,
@@ -36,6 +35,7 @@ from mobile_multimodal.settings import (
     profile_named,
     settings_from,
 )
+from mobile_multimodal.tasks.cancellation import Cancellation, flag_of
 from mobile_multimodal.tasks.caption import Caption, CaptionStream, TokenCallback, caption_from_record
 from mobile_multimodal.tasks.deadline import Deadline
 from mobile_multimodal.tasks.language import (
@@ -52,21 +52,23 @@ from mobile_multimodal.tasks.language import (
     is_vector,
 )
 from mobile_multimodal.tasks.ocr import OCR_PROGRAMS, OcrResult, ocr_result_from_record
-from mobile_multimodal.tasks.performance import PerformanceCounter, PerformanceMetrics
+from mobile_multimodal.tasks.performance import FeatureCacheStatistics, PerformanceCounter, PerformanceMetrics
+from mobile_multimodal.tasks.read_ahead import loaded, read_in_batches
 from mobile_multimodal.tasks.shared_session import HealthStatus, SharedSession
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
-    from mobile_multimodal.native import Engine, Session
+    from mobile_multimodal.native import CaptionRecord, Engine, Session
 
 ResultCallback = Callable[[int, "Caption | MobileMultiModalError"], None]
 ProgressCallback = Callable[[int, int], "bool | None"]
 
 _Settings = TypeVar("_Settings")
 
-_MODEL_OPTIONS: Final = ("threads", "profile", "verify", "enable_caching")
-_PICTURES_AHEAD: Final = 2  # decoded while the core works on the one before; each may hold 256 MiB
+_MODEL_OPTIONS: Final = ("threads", "profile", "verify", "enable_caching", "feature_cache_bytes")
+_WAITING_PICTURE_BYTES: Final = 4 << 20  # 32 pictures of a batch of 16 and the next: 128 MiB, where they could be 8 GiB
+_BATCH: Final = 8
 
 
 class MobileMultiModalLLM:
@@ -109,6 +111,7 @@ class MobileMultiModalLLM:
         profile: str = "balanced",
         verify: bool = False,
         enable_caching: bool = True,
+        feature_cache_bytes: int | None = None,
         **unknown: NoReturn,
     ) -> Self:
         """Maps a model file and makes it ready; nothing is downloaded.
@@ -117,12 +120,13 @@ class MobileMultiModalLLM:
         threads  at least 1; 0 is every CPU this process may use; None is what the profile says
         profile  "fast", "balanced" or "efficient": defaults for threads and beams
         verify   compare the weights with the file's SHA-256 first
-        enable_caching  keep the encodings of the last 4 pictures: the next task on one of them starts from there
+        enable_caching  keep the encodings of the last pictures: the next task on one of them starts from there
+        feature_cache_bytes  what these encodings may take; None is 1 MiB, 4 pictures of the default model (251 KB each)
         Raises ModelNotFoundError, ModelFormatError, InvalidInputError.
         """
         for name in unknown:
             raise InvalidInputError(f"unknown setting {name!r}", did_you_mean(name, _MODEL_OPTIONS))
-        config = InferenceConfig(enable_caching=bool(enable_caching))
+        config = InferenceConfig(enable_caching=bool(enable_caching), feature_cache_bytes=feature_cache_bytes)
         return cls._open(model, config, threads=threads, profile=profile, verify=verify)
 
     @classmethod
@@ -168,7 +172,9 @@ class MobileMultiModalLLM:
         if verify:
             engine.verify()
         session = native.Session(
-            engine, threads=chosen.threads if threads is None else threads, enable_caching=config.enable_caching
+            engine,
+            threads=chosen.threads if threads is None else threads,
+            feature_cache_bytes=config.cache_bytes,
         )
         return cls(engine, session, profile=chosen, isa=native.isa(), verified=verify, config=config)
 
@@ -177,18 +183,21 @@ class MobileMultiModalLLM:
         """What the model was loaded with, and the defaults of its calls."""
         return self._config
 
-    def generate_caption(self, image: ImageSource, **options: Unpack[GenerationOptions]) -> Caption:
+    def generate_caption(
+        self, image: ImageSource, *, cancellation: Cancellation | None = None, **options: Unpack[GenerationOptions]
+    ) -> Caption:
         """One sentence about a picture.
 
         image    a path, the bytes of a picture file, a PIL picture, or a uint8 array [h, w], [h, w, 1 | 3 | 4]
+        cancellation  lets another thread end the call
         options  num_beams, max_new_tokens, length_penalty, temperature, top_p, seed, stop, deadline_seconds:
                  see GenerationSettings
-        Raises InvalidImageError, NotFoundError, InvalidInputError, DeadlineExceededError.
+        Raises InvalidImageError, NotFoundError, InvalidInputError, DeadlineExceededError, OperationCancelledError.
         """
         settings = self._settings_from(GenerationSettings, options)
         with self._counter.call("caption") as tokens:
             deadline = Deadline(settings.deadline_seconds)
-            caption = self._generate(self._load(image), settings, deadline, None)
+            caption = self._generate(self._load(image), settings, deadline, None, cancellation)
             tokens.append(len(caption.tokens))
             return caption
 
@@ -222,6 +231,7 @@ class MobileMultiModalLLM:
         *,
         on_error: Literal["raise"] = "raise",
         on_result: ResultCallback | None = None,
+        batch_size: int | None = None,
         **options: Unpack[GenerationOptions],
     ) -> list[Caption]: ...
 
@@ -232,6 +242,7 @@ class MobileMultiModalLLM:
         *,
         on_error: Literal["return"],
         on_result: ResultCallback | None = None,
+        batch_size: int | None = None,
         **options: Unpack[GenerationOptions],
     ) -> list[Caption | MobileMultiModalError]: ...
 
@@ -241,15 +252,21 @@ class MobileMultiModalLLM:
         *,
         on_error: Literal["raise", "return"] = "raise",
         on_result: ResultCallback | None = None,
+        batch_size: int | None = None,
         **options: Unpack[GenerationOptions],
     ) -> list[Caption] | list[Caption | MobileMultiModalError]:
         """Captions for many pictures, in their order; the next pictures are decoded while the core works.
 
         on_error   "raise" ends at the first picture that fails; "return" puts its error in its place and goes on
-        on_result  called with the index and the caption or error of each picture when it is done
-        The other options are those of generate_caption and hold for every picture.
+        on_result  called with the index and the caption or error of each picture when its batch is done
+        batch_size pictures that are written side by side, 1 to 16; the captions are the same whatever it is
+        The other options are those of generate_caption and hold for every picture; with a deadline, a batch may take
+        as long as its pictures may one by one.
         """
         settings = self._settings_from(GenerationSettings, options)
+        if batch_size is None:
+            batch_size = _BATCH
+        check_integer("batch_size", batch_size, 1, MAX_BATCH)
         if on_error not in ("raise", "return"):
             raise InvalidInputError(
                 f"setting on_error is {on_error!r}, expected 'raise' or 'return'", "pass one of them"
@@ -262,25 +279,62 @@ class MobileMultiModalLLM:
             )
         self._shared.require_captions()
         results: list[Caption | MobileMultiModalError] = []
-        for result in self._captions_of(images, settings):
-            if on_result is not None:
-                on_result(len(results), result)
-            if on_error == "raise" and isinstance(result, MobileMultiModalError):
-                raise result
-            results.append(result)
+        for futures in read_in_batches(images, self._load_to_wait, batch_size):
+            # The pictures of a batch are done together, so it may take as long as they may together.
+            deadline = Deadline(settings.deadline_seconds * len(futures))
+            pixels: list[Pixels | MobileMultiModalError] = []
+            for future in futures:
+                pixels.append(loaded(future))
+                if on_error == "raise" and isinstance(pixels[-1], MobileMultiModalError):
+                    break  # those behind it are not wanted
+            for result in self._caption_batch(pixels, settings, deadline):
+                if on_result is not None:
+                    on_result(len(results), result)
+                if on_error == "raise" and isinstance(result, MobileMultiModalError):
+                    raise result
+                results.append(result)
         return results
+
+    def caption_batch(
+        self,
+        pixels: Sequence[Pixels],
+        settings: GenerationSettings | None = None,
+        *,
+        cancellations: Sequence[Cancellation | None] = (),
+    ) -> list[Caption | MobileMultiModalError]:
+        """Captions of 1 to 16 pictures that were loaded before (`load_image`), in one search: what a server batches.
+
+        Each caption is what `generate_caption` gives. A picture that fails has its error in its place, and so has each
+        one that is not done when the deadline of the settings, which is that of the batch, passes.
+
+        cancellations  one a picture, or none: a picture is given up before the next step, the others go on
+        """
+        if isinstance(pixels, np.ndarray) or not 1 <= len(pixels) <= MAX_BATCH:
+            held = f"one value of type {type(pixels).__name__}" if isinstance(pixels, np.ndarray) else len(pixels)
+            raise InvalidInputError(f"a batch of {held} pictures, expected 1 to {MAX_BATCH}", "pass a list of arrays")
+        if len(cancellations) not in (0, len(pixels)):
+            raise InvalidInputError(
+                f"{len(cancellations)} cancellations for {len(pixels)} pictures, expected one a picture or none",
+                "put None in the place of a picture without one",
+            )
+        if settings is None:
+            settings = self._settings_from(GenerationSettings, {})
+        self._shared.require_captions()
+        return self._caption_batch(pixels, settings, Deadline(settings.deadline_seconds), cancellations)
 
     def extract_text(
         self,
         image: ImageSource,
         *,
         on_progress: ProgressCallback | None = None,
+        cancellation: Cancellation | None = None,
         **options: Unpack[OcrOptions],
     ) -> OcrResult:
         """The text in a picture: lines in reading order, each with its box and confidence.
 
         image        a path, the bytes of a picture file, a PIL picture, or a uint8 array [h, w], [h, w, 1 | 3 | 4]
         on_progress  called with how many of all pieces of lines are read; returning False cancels
+        cancellation lets another thread end the call
         options      max_side, threshold, box_threshold, unclip_ratio, max_boxes, min_confidence, batch_lines,
                      deadline_seconds: see OcrSettings
         Raises UnsupportedError (the model file cannot read text), InvalidImageError, NotFoundError, InvalidInputError,
@@ -291,10 +345,16 @@ class MobileMultiModalLLM:
             deadline = Deadline(settings.deadline_seconds)
             # A file that cannot read is refused before a picture is decoded.
             self._shared.require("read text", OCR_PROGRAMS)
-            return self._read_text(load_image(image), settings, deadline, on_progress)
+            return self._read_text(load_image(image), settings, deadline, on_progress, cancellation)
 
     def answer_question(
-        self, image: ImageSource, question: str, *, top_k: int = 5, deadline_seconds: float | None = None
+        self,
+        image: ImageSource,
+        question: str,
+        *,
+        top_k: int = 5,
+        deadline_seconds: float | None = None,
+        cancellation: Cancellation | None = None,
     ) -> Answer:
         """The likeliest answer to a question about a picture, from the model's own list of answers.
 
@@ -310,11 +370,19 @@ class MobileMultiModalLLM:
             self._shared.require("answer questions", ANSWER_PROGRAMS)
             pixels = self._load(image)
             with self._shared.turn(deadline) as (session, left):
-                record = session.answer_question(pixels, question, top_k=top_k, deadline_seconds=left)
+                record = session.answer_question(
+                    pixels, question, top_k=top_k, deadline_seconds=left, cancellation=flag_of(cancellation)
+                )
             return answer_from_record(record)
 
     def choose(
-        self, image: ImageSource, question: str, options: Sequence[str], *, deadline_seconds: float | None = None
+        self,
+        image: ImageSource,
+        question: str,
+        options: Sequence[str],
+        *,
+        deadline_seconds: float | None = None,
+        cancellation: Cancellation | None = None,
     ) -> dict[str, float]:
         """The probability of each of 2 to 64 options as the answer to a question; they sum to 1, in the given order.
 
@@ -327,10 +395,18 @@ class MobileMultiModalLLM:
             self._shared.require("answer questions", ANSWER_PROGRAMS)
             pixels = self._load(image)
             with self._shared.turn(deadline) as (session, left):
-                record = session.choose(pixels, question, texts, deadline_seconds=left)
+                record = session.choose(
+                    pixels, question, texts, deadline_seconds=left, cancellation=flag_of(cancellation)
+                )
             return dict(zip(texts, record["probabilities"], strict=True))
 
-    def embed_image(self, image: ImageSource, *, deadline_seconds: float | None = None) -> Vector:
+    def embed_image(
+        self,
+        image: ImageSource,
+        *,
+        deadline_seconds: float | None = None,
+        cancellation: Cancellation | None = None,
+    ) -> Vector:
         """A picture's place in the space of pictures and texts: a unit vector, float32 [d].
 
         Raises UnsupportedError (the model file cannot embed), InvalidImageError, NotFoundError, InvalidInputError,
@@ -341,9 +417,15 @@ class MobileMultiModalLLM:
             self._shared.require("embed pictures", EMBED_IMAGE_PROGRAMS)
             pixels = self._load(image)
             with self._shared.turn(deadline) as (session, left):
-                return session.embed_image(pixels, deadline_seconds=left)
+                return session.embed_image(pixels, deadline_seconds=left, cancellation=flag_of(cancellation))
 
-    def embed_text(self, text: str | Sequence[str], *, deadline_seconds: float | None = None) -> Vector:
+    def embed_text(
+        self,
+        text: str | Sequence[str],
+        *,
+        deadline_seconds: float | None = None,
+        cancellation: Cancellation | None = None,
+    ) -> Vector:
         """A text's place in the space of pictures and texts: a unit vector, float32 [d]; of several texts [n, d].
 
         Raises UnsupportedError (the model file cannot embed), InvalidInputError, DeadlineExceededError.
@@ -355,11 +437,13 @@ class MobileMultiModalLLM:
         else:
             raise InvalidInputError(f"text is {text!r:.100}, expected a string or a list of some", "pass a string")
         deadline = self._deadline(deadline_seconds)
+        flag = flag_of(cancellation)
         with self._counter.call("embed_text"):
             self._shared.require("embed texts", EMBED_TEXT_PROGRAMS)
             with self._shared.turn(deadline) as (session, left):
-                vectors = [session.embed_text(texts[0], deadline_seconds=left)]
-                vectors += [session.embed_text(entry, deadline_seconds=deadline.left()) for entry in texts[1:]]
+                vectors = [session.embed_text(texts[0], deadline_seconds=left, cancellation=flag)]
+                for entry in texts[1:]:
+                    vectors.append(session.embed_text(entry, deadline_seconds=deadline.left(), cancellation=flag))
         return vectors[0] if isinstance(text, str) else np.stack(vectors)
 
     def similarity(
@@ -403,6 +487,10 @@ class MobileMultiModalLLM:
         """Counts and latencies since the model was loaded."""
         return self._counter.metrics()
 
+    def get_feature_cache_statistics(self) -> FeatureCacheStatistics:
+        """How often the encoding of a picture was at hand since the model was loaded, and what the kept ones take."""
+        return FeatureCacheStatistics(**self._shared.cache_statistics())
+
     def close(self) -> None:
         """Frees the threads and unmaps the file after the call under way; further calls raise InvalidInputError."""
         self._shared.close()
@@ -419,34 +507,47 @@ class MobileMultiModalLLM:
         name = self._identity["model"] or self._identity["path"]
         return f"<MobileMultiModalLLM {name!r}, {self._identity['threads']} threads, {self._identity['isa']}>"
 
-    def _captions_of(
-        self, images: Iterable[ImageSource], settings: GenerationSettings
-    ) -> Iterator[Caption | MobileMultiModalError]:
-        sources = iter(images)
-        pending: deque[Future[Pixels]] = deque()
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="mobile-mm-load") as loader:
-            try:
-                while True:
-                    while len(pending) < _PICTURES_AHEAD and (source := next(sources, _END)) is not _END:
-                        pending.append(loader.submit(self._load, source))  # type: ignore[arg-type]
-                    if not pending:
-                        return
-                    yield self._caption_or_error(pending.popleft(), settings)
-            finally:
-                for future in pending:
-                    future.cancel()
+    def _caption_batch(
+        self,
+        pixels: Sequence[Pixels | MobileMultiModalError],
+        settings: GenerationSettings,
+        deadline: Deadline,
+        cancellations: Sequence[Cancellation | None] = (),
+    ) -> list[Caption | MobileMultiModalError]:
+        """A caption of each picture; an error in the place of one stays there, and counts as a call that failed."""
+        arrays = [picture for picture in pixels if not isinstance(picture, MobileMultiModalError)]
+        with self._counter.calls("caption", len(pixels)) as outcomes:
+            records: Sequence[CaptionRecord | MobileMultiModalError] = ()
+            if arrays:
+                try:
+                    with self._shared.turn(deadline) as (_, left):
+                        records = self._shared.require_captions().caption_batch(
+                            arrays,
+                            **self._core_settings(settings, left),
+                            cancellations=[flag_of(cancellation) for cancellation in cancellations],
+                        )
+                except MobileMultiModalError as error:
+                    records = [error] * len(arrays)
+            written = iter(records)
+            results: list[Caption | MobileMultiModalError] = []
+            for picture in pixels:
+                record = picture if isinstance(picture, MobileMultiModalError) else next(written)
+                result = record if isinstance(record, MobileMultiModalError) else caption_from_record(record)
+                results.append(result)
+                if isinstance(result, MobileMultiModalError):
+                    outcomes.append(type(result).__name__)
+                else:
+                    outcomes.append(len(result.tokens))
+            return results
 
-    def _caption_or_error(
-        self, pixels: Future[Pixels], settings: GenerationSettings
-    ) -> Caption | MobileMultiModalError:
-        try:
-            with self._counter.call("caption") as tokens:
-                deadline = Deadline(settings.deadline_seconds)
-                caption = self._generate(pixels.result(), settings, deadline, None)
-                tokens.append(len(caption.tokens))
-                return caption
-        except MobileMultiModalError as error:
-            return error
+    def _load_to_wait(self, image: ImageSource) -> Pixels:
+        """A picture for a batch that may wait for others: a big one waits as the square that the model sees."""
+        pixels = self._load(image)
+        if pixels.nbytes <= _WAITING_PICTURE_BYTES:
+            return pixels
+        from mobile_multimodal import native
+
+        return native.resize(pixels, self._model_side, self._model_side)
 
     def _load(self, image: ImageSource) -> Pixels:
         return load_image(image, model_side=self._model_side)
@@ -465,36 +566,53 @@ class MobileMultiModalLLM:
         return Deadline(seconds)
 
     def _read_text(
-        self, pixels: Pixels, settings: OcrSettings, deadline: Deadline, on_progress: ProgressCallback | None
+        self,
+        pixels: Pixels,
+        settings: OcrSettings,
+        deadline: Deadline,
+        on_progress: ProgressCallback | None,
+        cancellation: Cancellation | None,
     ) -> OcrResult:
         with self._shared.turn(deadline) as (session, left):
             record = session.read_text(
                 pixels,
                 **(asdict(settings) | {"deadline_seconds": left}),
                 on_progress=None if on_progress is None else lambda done, total: on_progress(done, total) is not False,
+                cancellation=flag_of(cancellation),
             )
         return ocr_result_from_record(record)
 
     def _generate(
-        self, pixels: Pixels, settings: GenerationSettings, deadline: Deadline, on_token: TokenCallback | None
+        self,
+        pixels: Pixels,
+        settings: GenerationSettings,
+        deadline: Deadline,
+        on_token: TokenCallback | None,
+        cancellation: Cancellation | None = None,
     ) -> Caption:
-        num_beams = settings.num_beams
-        if num_beams is None:
-            num_beams = 1 if settings.needs_one_beam else self._profile.num_beams
         with self._shared.turn(deadline) as (_, left):
             record = self._shared.require_captions().caption(
                 pixels,
-                num_beams=num_beams,
-                max_new_tokens=settings.max_new_tokens,
-                length_penalty=settings.length_penalty,
-                temperature=settings.temperature,
-                top_p=settings.top_p,
-                seed=settings.seed,
-                stop=list(settings.stop),
-                deadline_seconds=left,
+                **self._core_settings(settings, left),
                 on_token=on_token,
+                cancellation=flag_of(cancellation),
             )
         return caption_from_record(record)
+
+    def _core_settings(self, settings: GenerationSettings, seconds_left: float) -> dict[str, Any]:
+        num_beams = settings.num_beams
+        if num_beams is None:
+            num_beams = 1 if settings.needs_one_beam else self._profile.num_beams
+        return {
+            "num_beams": num_beams,
+            "max_new_tokens": settings.max_new_tokens,
+            "length_penalty": settings.length_penalty,
+            "temperature": settings.temperature,
+            "top_p": settings.top_p,
+            "seed": settings.seed,
+            "stop": list(settings.stop),
+            "deadline_seconds": seconds_left,
+        }
 
 
 def _most_tokens(asked: int | None, metadata: Mapping[str, Any]) -> int | None:
@@ -503,6 +621,3 @@ def _most_tokens(asked: int | None, metadata: Mapping[str, Any]) -> int | None:
         return None
     kinds, rows = metadata.get("mm.state.kinds", ()), metadata.get("mm.state.rows", ())
     return min([asked, *(int(count) for kind, count in zip(kinds, rows, strict=True) if kind == "cache")])
-
-
-_END: Final = object()

@@ -52,6 +52,15 @@ class PerformanceMetrics:
         return asdict(self)
 
 
+@dataclass(frozen=True, kw_only=True)
+class FeatureCacheStatistics:
+    """How often the encoding of a picture was at hand, and how many bytes the kept ones take."""
+
+    hits: int
+    misses: int
+    bytes: int
+
+
 class _Tally:
     """Totals of one task, or of all."""
 
@@ -95,22 +104,42 @@ class PerformanceCounter:
     def call(self, task: str) -> Iterator[list[int]]:
         """Times one call of a task; the caller appends the number of written tokens to the list it gets."""
         tokens: list[int] = []
+        with self._timed(task, 1, tokens):
+            yield tokens
+
+    @contextmanager
+    def calls(self, task: str, count: int) -> Iterator[list[int | str]]:
+        """Times calls that are done together, each as long as all; the caller appends the written tokens of each, or
+        the name of its error."""
+        outcomes: list[int | str] = []
+        with self._timed(task, count, outcomes):
+            yield outcomes
+
+    @contextmanager
+    def _timed(self, task: str, count: int, outcomes: Sequence[int | str]) -> Iterator[None]:
         with self._lock:
-            self._under_way += 1
+            self._under_way += count
         start = time.perf_counter()
         failure: str | None = None
         try:
-            yield tokens
+            yield
         except BaseException as error:
             failure = type(error).__name__
             raise
         finally:
             seconds = time.perf_counter() - start
+            failures = [outcome for outcome in outcomes if isinstance(outcome, str)]
+            if failure is not None:
+                failures = [failure] * count
+            tokens = [outcome for outcome in outcomes if isinstance(outcome, int)] if failure is None else []
             with self._lock:
-                self._under_way -= 1
+                self._under_way -= count
                 for tally in (self._all, self._tasks.setdefault(task, _Tally())):
-                    tally.count(seconds * 1000, failure)
-                if failure is None and tokens:
+                    for name in failures:
+                        tally.count(seconds * 1000, name)
+                    for _ in range(count - len(failures)):
+                        tally.count(seconds * 1000, None)
+                if tokens:
                     self._writing_seconds += seconds
                     self._tokens += sum(tokens)
 

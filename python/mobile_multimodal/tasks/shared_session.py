@@ -89,6 +89,10 @@ class SharedSession:
         finally:
             self._lock.release()
 
+    def cache_statistics(self) -> dict[str, int]:
+        """Hits, misses and bytes of the session's feature cache; waits for no turn."""
+        return self._live().cache_statistics()
+
     def close(self) -> None:
         """Lets go of session and engine after the call under way."""
         with self._lock:

@@ -36,21 +36,20 @@ class OpenModel:
         before = path.stat()
         self.engine: Engine = self._native.Engine(str(path))
         self.engine.verify()
-        self._sha256 = sha256_of_file(path)
+        sha256 = sha256_of_file(path)
         after = path.stat()
         if (before.st_ino, before.st_size, before.st_mtime_ns) != (after.st_ino, after.st_size, after.st_mtime_ns):
             raise ModelFormatError(f"model file {str(path)!r} changed while it was opened", "start the server again")
         self._threads = settings.threads_per_worker
         self._programs = frozenset(self.engine.programs())
-        self.session: Session = self._native.Session(self.engine, threads=self._threads)
-
-    def identity(self) -> dict[str, Any]:
-        """What the front tells about the model file."""
+        self.session: Session = self._native.Session(
+            self.engine, threads=self._threads, feature_cache_bytes=settings.feature_cache_bytes
+        )
         metadata = self.engine.metadata()
-        return {
+        self.identity: dict[str, Any] = {  # as JSON, for the front
             "name": str(metadata.get("general.name", "")),
             "version": str(metadata.get("general.version", "")),
-            "sha256": self._sha256,
+            "sha256": sha256,
             "path": self.engine.path,
             "file_bytes": self.engine.file_bytes,
             "programs": list(self.engine.programs()),
@@ -59,7 +58,7 @@ class OpenModel:
 
     def make_session(self) -> Session:
         """A session beside the one that is kept, for a task whose memory is not to stay."""
-        return self._native.Session(self.engine, threads=self._threads, enable_caching=False)  # type: ignore[no-any-return]
+        return self._native.Session(self.engine, threads=self._threads, feature_cache_bytes=0)  # type: ignore[no-any-return]
 
     def load_square(self, picture: memoryview) -> Pixels:
         """A picture in the size that the encoder sees. The core's own resize leaves such a one as it is, so all tasks

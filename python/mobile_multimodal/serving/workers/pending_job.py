@@ -7,7 +7,6 @@ from typing import Any
 
 from mobile_multimodal.errors import MobileMultiModalError
 from mobile_multimodal.serving.workers.job import Job, JobResult
-from mobile_multimodal.serving.workers.work_item import WorkItem
 from mobile_multimodal.settings import GenerationSettings
 
 
@@ -79,17 +78,17 @@ class PendingJob:
             self.future.exception()  # answered, but too late to be read: asyncio would complain of an error nobody saw
         self._end()
 
-    def item(self) -> WorkItem:
-        """What crosses to the worker."""
-        return WorkItem(
-            number=self.number,
-            task=self.job.task,
-            arguments=self.job.arguments,
-            deadline=self.deadline,
-            picture=memoryview(self.job.image or b""),
-            picture_key=self.picture_key,
-            is_stream=self.is_stream,
-        )
+    def record(self) -> dict[str, Any]:
+        """What crosses to the worker as JSON; the picture's bytes follow those of the jobs before it in the frame."""
+        return {
+            "number": self.number,
+            "task": self.job.task,
+            "arguments": dict(self.job.arguments),
+            "deadline": self.deadline,
+            "picture_bytes": self.picture_bytes,
+            "picture_key": self.picture_key,
+            "is_stream": self.is_stream,
+        }
 
     def _end(self) -> None:
         if self.timer is not None:

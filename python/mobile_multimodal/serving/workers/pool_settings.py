@@ -12,7 +12,7 @@ from mobile_multimodal.settings import MAX_THREADS, check_integer, check_number
 
 MAX_WORKERS: Final = 256
 MAX_QUEUE_LENGTH: Final = 100_000
-MAX_BATCH: Final = 64
+MAX_BATCH: Final = 16  # pictures whose memories a session of the core holds at once
 MAX_CACHE_BYTES: Final = 1 << 40
 
 
@@ -25,7 +25,7 @@ class PoolSettings:
     threads_per_worker       threads of one worker's model; more workers beat more threads for throughput
     queue_length             so many jobs may wait; QueueFullError beyond
     queue_bytes              so many bytes their pictures may have together; a single one may have more
-    max_batch                at most so many captions in one turn of a worker
+    max_batch                at most so many captions in one turn of a worker; each beyond the first adds 1.2 MB to it
     batch_wait_milliseconds  so long the first caption of a batch waits for others
     max_wait_seconds         a job that would wait longer for a worker, by what jobs took lately, is refused at once;
                              one is always let in where none waits. None is no bound but those on the queue
@@ -34,8 +34,9 @@ class PoolSettings:
                              idle (when it is busy, its jobs' deadlines decide)
     start_seconds            a worker that is not ready after so long is killed; a slow disk may need more
     retries                  so often a job is given to another worker when its own died
-    feature_cache_bytes      in each worker, for features of pictures that were encoded
-    picture_cache_bytes      in each worker, for pictures that were decoded and brought to the model's size
+    feature_cache_bytes      in each worker, for features of pictures that were encoded: 0.25 MB each, so 12
+    picture_cache_bytes      in each worker, for pictures that were decoded and brought to the model's size: 0.15 MB
+                             each, so 13; the default file's worker holds less than 30 MB of its own with all this
     worker_memory_bytes      a worker with more resident bytes is replaced between two jobs; None is no bound.
                              Pages that workers share count in each
     """
@@ -45,15 +46,15 @@ class PoolSettings:
     threads_per_worker: int = 1
     queue_length: int = 64
     queue_bytes: int = 256 << 20
-    max_batch: int = 8
+    max_batch: int = 4
     batch_wait_milliseconds: float = 2.0
     max_wait_seconds: float | None = None
     stuck_grace_seconds: float = 2.0
     silent_seconds: float = 5.0
     start_seconds: float = 60.0
     retries: int = 1
-    feature_cache_bytes: int = 16 << 20
-    picture_cache_bytes: int = 4 << 20
+    feature_cache_bytes: int = 3 << 20
+    picture_cache_bytes: int = 2 << 20
     worker_memory_bytes: int | None = None
 
     def __post_init__(self) -> None:

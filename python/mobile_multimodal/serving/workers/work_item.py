@@ -1,21 +1,25 @@
-"""One job as it crosses from the front to a worker: a JSON record, and the picture's bytes beside it."""
+"""One job as a worker sees it, made from what crossed: a JSON record, and the picture's bytes beside it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mobile_multimodal.serving.workers.job import Task
+
+if TYPE_CHECKING:
+    from mobile_multimodal.native import Cancellation
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkItem:
-    """A job as a worker sees it.
+    """A job in a worker.
 
-    deadline     on the clock of time.monotonic(), which all processes of one machine share
-    picture_key  the SHA-256 of the picture's bytes; "" without a picture
-    is_stream    the pieces of its caption are wanted as they come
+    deadline      on the clock of time.monotonic(), which all processes of one machine share
+    picture_key   the SHA-256 of the picture's bytes; "" without a picture
+    is_stream     the pieces of its caption are wanted as they come
+    cancellation  what the model looks at before each instruction; another thread may set it, also before the job began
     """
 
     number: int
@@ -25,23 +29,13 @@ class WorkItem:
     picture: memoryview
     picture_key: str
     is_stream: bool
-
-
-def record_of_item(item: WorkItem) -> dict[str, Any]:
-    """The record; the picture's bytes follow those of the items before it in the frame's body."""
-    return {
-        "number": item.number,
-        "task": item.task,
-        "arguments": dict(item.arguments),
-        "deadline": item.deadline,
-        "picture_bytes": item.picture.nbytes,
-        "picture_key": item.picture_key,
-        "is_stream": item.is_stream,
-    }
+    cancellation: Cancellation
 
 
 def items_of_records(records: Iterable[Mapping[str, Any]], body: memoryview) -> list[WorkItem]:
-    """The items of a frame, each with its part of the body."""
+    """The items of a frame, each with its part of the body: `PendingJob.record` made the records."""
+    from mobile_multimodal.native import Cancellation
+
     items = []
     start = 0
     for record in records:
@@ -55,6 +49,7 @@ def items_of_records(records: Iterable[Mapping[str, Any]], body: memoryview) -> 
                 picture=body[start:end],
                 picture_key=record["picture_key"],
                 is_stream=record["is_stream"],
+                cancellation=Cancellation(),
             )
         )
         start = end

@@ -213,7 +213,7 @@ class WorkerPool:
         if deadline <= now:
             self._expire(pending)
         else:
-            pending.timer = asyncio.get_running_loop().call_later(deadline - now, self._expire, pending)
+            pending.timer = asyncio.get_running_loop().call_later(pending.deadline - now, self._expire, pending)
             self._queue.add(pending)
             self._step()
         return pending
@@ -274,7 +274,7 @@ class WorkerPool:
         if len(self._queue) != self._told_length:
             self._told_length = len(self._queue)
             self._tell(self._observer.queue_changed, self._told_length)
-        if len(self._queue) or any(slot.jobs for slot in self._slots):
+        if len(self._queue) or any(not job.is_settled for slot in self._slots for job in slot.jobs.values()):
             self._idle.clear()
         else:
             self._idle.set()

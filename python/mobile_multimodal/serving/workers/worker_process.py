@@ -50,8 +50,7 @@ def _work(channel: WorkerChannel, settings: PoolSettings, control: ControlThread
     except (MobileMultiModalError, OSError, MemoryError) as error:
         channel.send({"kind": "failed", "error": record_of_error(error)})
         return  # the front answers with stop
-    control.runner = runner
-    channel.send({"kind": "ready", "model": model.identity()})
+    channel.send({"kind": "ready", "model": model.identity})
     while (items := control.batches.get()) is not None:
         runner.run_batch(items, channel.send)
         del items  # the pictures' bytes, while the worker waits
@@ -63,17 +62,20 @@ class ControlThread(threading.Thread):
     def __init__(self, channel: WorkerChannel) -> None:
         super().__init__(name="mobile-mm-control")
         self.batches: queue.SimpleQueue[list[WorkItem] | None] = queue.SimpleQueue()
-        self.runner: TaskRunner | None = None
         self._channel = channel
+        self._batch: list[WorkItem] = []
 
     def run(self) -> None:
         try:
             while True:
                 header, body = self._channel.receive()
                 if header["kind"] == "run":
-                    self.batches.put(items_of_records(header["jobs"], body))
-                elif header["kind"] == "cancel" and self.runner is not None:
-                    self.runner.cancel(header["numbers"])
+                    self._batch = items_of_records(header["jobs"], body)
+                    self.batches.put(self._batch)
+                elif header["kind"] == "cancel":
+                    for item in self._batch:
+                        if item.number in header["numbers"]:
+                            item.cancellation.cancel()
                 elif header["kind"] == "ping":
                     self._channel.send({"kind": "pong"})
                 elif header["kind"] == "stop":

@@ -17,7 +17,6 @@ from mobile_multimodal.serving.workers.pool_observer import RestartReason
 from mobile_multimodal.serving.workers.pool_settings import PoolSettings
 from mobile_multimodal.serving.workers.pool_status import WorkerState, WorkerStatus
 from mobile_multimodal.serving.workers.resident_memory import resident_bytes_of
-from mobile_multimodal.serving.workers.work_item import record_of_item
 from mobile_multimodal.serving.workers.worker_handle import WorkerHandle
 
 _logger = logging.getLogger(__name__)
@@ -82,17 +81,15 @@ class WorkerSlot:
         self.busy_since = now
         self.batch_size = len(jobs)
         self.jobs = {job.number: job for job in jobs}
-        items = []
         for job in jobs:
             job.begin(now)
-            items.append(job.item())
             if job.picture_key:
                 self._seen[job.picture_key] = now
                 self._seen.move_to_end(job.picture_key)
         while len(self._seen) > _PICTURES_REMEMBERED:
             self._seen.popitem(last=False)
         self._handle.send(
-            {"kind": "run", "jobs": [record_of_item(item) for item in items]}, [job.job.image or b"" for job in jobs]
+            {"kind": "run", "jobs": [job.record() for job in jobs]}, [job.job.image or b"" for job in jobs]
         )
         given_up_at = max(job.deadline for job in jobs) + self._settings.stuck_grace_seconds
         self._stuck_timer = asyncio.get_running_loop().call_later(given_up_at - now, self._kill, "stuck")
