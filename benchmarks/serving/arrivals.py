@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import aiohttp
 
 TIMEOUT_SECONDS = 30.0
+REFUSED_PAUSE_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,8 @@ async def closed_loop(
         outcomes = []
         while time.perf_counter() < start + seconds:
             outcomes.append(await send(session, url, next(bodies), start, time.perf_counter()))
+            if outcomes[-1].status != 200:
+                await asyncio.sleep(REFUSED_PAUSE_SECONDS)  # or refusals would be all that the server does
         return outcomes
 
     return [

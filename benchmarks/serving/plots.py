@@ -37,6 +37,7 @@ def load_plot(record: dict[str, Any], output: Path) -> None:
         above.plot(loads, refused, marker="x", linestyle=":", color="#b34700", label="p95 of a refusal")
         above.axhline(TARGET_MILLISECONDS, color="#888888", linestyle="--", linewidth=1)
         above.set_yscale("log")
+        above.set_ylim(1, 10_000)
         above.set_title(f"{task}: {record['capacity_per_second'][task]:.0f} a second")
         answered = [phase["answered"] / phase["sent"] * phase["sent_per_second"] for phase in phases]
         sent = [phase["sent_per_second"] for phase in phases]
