@@ -75,6 +75,9 @@ class SettingFields(BaseSettings):
     batch_wait_milliseconds: float = Field(
         default=2.0, ge=0, le=1000, allow_inf_nan=False, description="how long the first of a batch waits for others"
     )
+    max_wait_seconds: float | None = Field(
+        None, ge=0.001, le=3600, allow_inf_nan=False, description="requests that would wait longer are answered 503"
+    )
     stuck_grace_seconds: float = Field(
         default=2.0, ge=0.1, le=600, allow_inf_nan=False, description="a worker this long behind a deadline is replaced"
     )
