@@ -59,6 +59,7 @@ void add_tensor(mm::test::GgufWriter& writer, const std::string& name, std::vect
 struct Wrong {
   bool without_answer = false;  // the program answer_question
   bool is_infinite = false;     // its scores
+  bool has_details = false;     // a second branch, which takes red for blue and blue for red
 };
 
 std::string color_model(const Wrong& wrong = {}) {
@@ -75,16 +76,28 @@ std::string color_model(const Wrong& wrong = {}) {
   std::vector<std::string> programs = {"encode_image", "embed_image", "embed_text", "prepare_question",
                                        "answer_question"};
   if (wrong.without_answer) programs.pop_back();
+  if (wrong.has_details) programs.push_back("encode_details");
   writer.strings("mm.programs", programs);
   const float inverse = 1 / 255.0f;
   add_program(writer, "encode_image",
               {{"pixels"},
                {"u8"},
                {},
-               {"features"},
-               {1},
+               wrong.has_details ? std::vector<std::string>{"features", "trunk"} : std::vector<std::string>{"features"},
+               wrong.has_details ? std::vector<uint32_t>{1, 1} : std::vector<uint32_t>{1},
                2,
                {op_image_normalize, 1, 1, 6, 0, 1, 0, 0, 0, bits(inverse), bits(inverse), bits(inverse)}});
+  if (wrong.has_details) {
+    add_program(writer, "encode_details",
+                {{"trunk"},
+                 {"f32"},
+                 {"details.exchange"},
+                 {"features"},
+                 {2},
+                 3,
+                 {op_linear_f32, 4, 1, 1, 0, 1, none, none, 2, 0}});
+    add_tensor(writer, "details.exchange", {3, 3}, {0, 0, 1, 0, 1, 0, 1, 0, 0});
+  }
   add_program(writer, "embed_image",
               {{"features"}, {"f32"}, {}, {"embedding"}, {1}, 2, {op_global_average_pool, 1, 1, 0, 0, 1}});
   add_program(writer, "embed_text",
@@ -202,7 +215,8 @@ std::string color_model(const Wrong& wrong = {}) {
   writer.strings("mm.state.kinds", {"memory"});
   writer.array<uint32_t>("mm.state.widths", 4, {8});
   writer.array<uint32_t>("mm.state.rows", 4, {side * side});
-  writer.seal({"language"});
+  writer.seal(wrong.has_details ? std::vector<std::string>{"details", "language"}
+                                : std::vector<std::string>{"language"});
   return writer.file();
 }
 
@@ -286,6 +300,33 @@ void test_answers() {
   for (const mm_picture& bad : wrong)
     MM_CHECK(mm_answer_question(session, &bad, "what", nullptr, &answer) == MM_INVALID_INPUT);
   mm_session_close(session);
+}
+
+// Questions and retrieval look at the second branch, whichever task meets the picture first; once it is made, a picture
+// that comes again has it at hand.
+void test_details() {
+  Wrong exchanged;
+  exchanged.has_details = true;
+  mm_session *session = open_session(exchanged), *plain = open_session();
+  if (session == nullptr || plain == nullptr) return;
+  const std::vector<uint8_t> red = plain_picture(255, 0, 0), blue = plain_picture(0, 0, 255);
+  for (int round = 0; round < 3; ++round)
+    for (const auto* pixels : {&red, &blue}) {
+      const mm_picture picture = picture_of(*pixels);
+      mm_embedding *embedding = nullptr, *other = nullptr;
+      const mm_picture opposite = picture_of(pixels == &red ? blue : red);
+      if (MM_CHECK(mm_embed_image(session, &picture, 0, &embedding) == MM_OK) &&
+          MM_CHECK(mm_embed_image(plain, &opposite, 0, &other) == MM_OK))
+        for (size_t i = 0; i < 3; ++i) MM_CHECK(mm_embedding_values(embedding)[i] == mm_embedding_values(other)[i]);
+      mm_embedding_free(embedding);
+      mm_embedding_free(other);
+      mm_answer* answer = nullptr;
+      if (MM_CHECK(mm_answer_question(session, &picture, "What?", nullptr, &answer) == MM_OK))
+        MM_CHECK(std::strcmp(mm_answer_text(answer), pixels == &blue ? "red" : "blue") == 0);
+      mm_answer_free(answer);
+    }
+  mm_session_close(session);
+  mm_session_close(plain);
 }
 
 void test_choices() {
@@ -385,6 +426,7 @@ void test_wrong_files() {
 
 int main() {
   test_answers();
+  test_details();
   test_choices();
   test_embeddings();
   test_wrong_files();

@@ -145,7 +145,7 @@ base::Result<Caption> caption(Session& session, const vision::PictureView& pictu
 
   const Clock::time_point encoded = Clock::now();
   interpreter.states().reset_sequences();
-  MM_RETURN_IF_ERROR(session.prepare("prefill", *features));
+  MM_RETURN_IF_ERROR(session.prepare("prefill", features->key, features->features));
   const Clock::time_point prefilled = Clock::now();
   result.timings.prefill = milliseconds(encoded, prefilled);
 

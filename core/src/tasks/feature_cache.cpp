@@ -25,14 +25,26 @@ const PictureFeatures* FeatureCache::find(const PictureKey& key) {
 
 const PictureFeatures& FeatureCache::add(PictureFeatures features) {
   entries_.push_front(std::move(features));
+  drop_oldest();
+  return entries_.front();
+}
+
+const PictureFeatures& FeatureCache::add_details(FeatureMap details) {
+  entries_.front().details = std::move(details);
+  entries_.front().trunk = {};
+  drop_oldest();
+  return entries_.front();
+}
+
+void FeatureCache::drop_oldest() {
   size_t kept = 0, bytes = 0;
   for (auto entry = entries_.begin(); entry != entries_.end();) {
-    bytes += entry->values.size() * sizeof(float);
+    for (const FeatureMap* map : {&entry->features, &entry->trunk, &entry->details})
+      bytes += map->values.size() * sizeof(float);
     const bool fits = kept == 0 || (is_enabled_ && kept < entries_most && bytes <= bytes_most);
     ++kept;
     entry = fits ? std::next(entry) : entries_.erase(entry);
   }
-  return entries_.front();
 }
 
 }  // namespace mm::tasks

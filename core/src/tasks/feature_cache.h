@@ -15,10 +15,16 @@ namespace mm::tasks {
 using PictureKey = std::array<uint8_t, 32>;
 PictureKey picture_key(const std::vector<uint8_t>& pixels);
 
-struct PictureFeatures {
-  PictureKey key = {};
+struct FeatureMap {
   tensor::Shape shape;
   std::vector<float> values;
+};
+
+// What is known of a picture. `features` are for captions, `details` for questions and retrieval: they come from
+// `trunk`, what both branches of the encoder share, and are empty until they are asked for.
+struct PictureFeatures {
+  PictureKey key = {};
+  FeatureMap features, trunk, details;
 };
 
 // Least recently used go first. The newest is always kept, whatever its size: the call under way reads it.
@@ -37,9 +43,13 @@ class FeatureCache {
   // nullptr: not there, or not enabled. Valid until the next add.
   const PictureFeatures* find(const PictureKey& key);
   const PictureFeatures& add(PictureFeatures features);
+  // To the entry that find or add gave last; its trunk has done its service.
+  const PictureFeatures& add_details(FeatureMap details);
   const Statistics& statistics() const { return statistics_; }
 
  private:
+  void drop_oldest();
+
   bool is_enabled_;
   std::list<PictureFeatures> entries_;  // last used first
   Statistics statistics_;

@@ -28,11 +28,11 @@ base::Status out_of_memory() {
 // Encodes the picture and lets the question layers see it.
 base::Status prepare(Session& session, const vision::PictureView& picture, AnswerTimings& timings) {
   Session::EncodeTimes times;
-  MM_ASSIGN_OR_RETURN(const PictureFeatures* features, session.encode_image(picture, &times));
+  MM_ASSIGN_OR_RETURN(const PictureFeatures* features, session.encode_details(picture, &times));
   timings.resize = times.resize_ms;
   timings.encode = times.encode_ms;
   const Clock::time_point encoded = Clock::now();
-  MM_RETURN_IF_ERROR(session.prepare("prepare_question", *features));
+  MM_RETURN_IF_ERROR(session.prepare("prepare_question", features->key, seen_by_questions(*features)));
   timings.prepare = milliseconds(encoded, Clock::now());
   return {};
 }

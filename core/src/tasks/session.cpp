@@ -14,6 +14,16 @@ constexpr int threads_most = 64;
 double milliseconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
 }
+
+// A named float output of a program, moved out of the arena, which the next program reuses.
+base::Result<FeatureMap> take_output(const std::vector<program::NamedTensor>& outputs, const char* program,
+                                     const char* name) {
+  const tensor::TensorView* output = program::find_output(outputs, name);
+  if (output == nullptr || output->dtype != tensor::DType::f32)
+    return base::model_format(std::string("program `") + program + "` gives no float output `" + name + "`");
+  const float* first = output->as<const float>();
+  return FeatureMap{output->shape, {first, first + output->shape.elements()}};
+}
 }  // namespace
 
 Session::Session(std::shared_ptr<const Engine> engine, std::unique_ptr<base::ThreadPool> pool, bool is_caching)
@@ -50,33 +60,42 @@ base::Result<const PictureFeatures*> Session::encode_image(const vision::Picture
         const std::vector<program::NamedTensor> outputs,
         interpreter_.run("encode_image",
                          {{"pixels", {resized_.data(), tensor::DType::u8, tensor::Shape::of(side, side, 3)}}}));
-    const tensor::TensorView* output = program::find_output(outputs, "features");
-    if (output == nullptr || output->dtype != tensor::DType::f32)
-      return base::model_format("program `encode_image` gives no float output `features`");
-    // The arena is reused by the next program, so the features move out of it.
-    const float* first = output->as<const float>();
-    made.shape = output->shape;
-    made.values.assign(first, first + output->shape.elements());
+    MM_ASSIGN_OR_RETURN(made.features, take_output(outputs, "encode_image", "features"));
+    if (engine_->has_details()) {
+      MM_ASSIGN_OR_RETURN(made.trunk, take_output(outputs, "encode_image", "trunk"));
+    }
     features = &features_.add(std::move(made));
   }
   if (times != nullptr) times->encode_ms = milliseconds_since(start);
   return features;
 }
 
-base::Status Session::prepare(std::string_view name, const PictureFeatures& features) {
+base::Result<const PictureFeatures*> Session::encode_details(const vision::PictureView& picture, EncodeTimes* times) {
+  MM_ASSIGN_OR_RETURN(const PictureFeatures* known, encode_image(picture, times));
+  if (!engine_->has_details() || !known->details.values.empty()) return known;
+  const auto start = std::chrono::steady_clock::now();
+  MM_ASSIGN_OR_RETURN(const std::vector<program::NamedTensor> outputs,
+                      interpreter_.run("encode_details", {{"trunk", view_of(known->trunk)}}));
+  MM_ASSIGN_OR_RETURN(FeatureMap details, take_output(outputs, "encode_details", "features"));
+  known = &features_.add_details(std::move(details));
+  if (times != nullptr) times->encode_ms += milliseconds_since(start);
+  return known;
+}
+
+base::Status Session::prepare(std::string_view name, const PictureKey& key, const FeatureMap& features) {
   const program::Program* program = engine_->find_program(name);
   const auto is_of_program = [&](const auto& entry) { return entry.first == program; };
   const auto known = std::find_if(prepared_.begin(), prepared_.end(), is_of_program);
   if (known != prepared_.end()) {
-    if (features_.is_enabled() && known->second == features.key) return {};
+    if (features_.is_enabled() && known->second == key) return {};
     prepared_.erase(known);  // a run that fails half-way leaves memories of neither picture
   }
   MM_RETURN_IF_ERROR(interpreter_.run(name, {{"features", view_of(features)}}).status());
-  prepared_.emplace_back(program, features.key);
+  prepared_.emplace_back(program, key);
   return {};
 }
 
-tensor::TensorView view_of(const PictureFeatures& features) {
+tensor::TensorView view_of(const FeatureMap& features) {
   return {const_cast<float*>(features.values.data()), tensor::DType::f32, features.shape};
 }
 

@@ -34,8 +34,13 @@ class Session {
   };
   base::Result<const PictureFeatures*> encode_image(const vision::PictureView& picture, EncodeTimes* times);
 
-  // Runs a program that turns `features` into memories (`prefill`, `prepare_question`), unless they hold this picture.
-  base::Status prepare(std::string_view program, const PictureFeatures& features);
+  // encode_image, and `encode_details` on the trunk where the file has that program: what questions and retrieval look
+  // at is then `details`, else `features` (see seen_by_questions).
+  base::Result<const PictureFeatures*> encode_details(const vision::PictureView& picture, EncodeTimes* times);
+
+  // Runs a program that turns features of the picture `key` into memories (`prefill`, `prepare_question`), unless they
+  // hold this picture.
+  base::Status prepare(std::string_view program, const PictureKey& key, const FeatureMap& features);
 
   // To be called when programs were run or states reset beside the tasks: memories may hold anything.
   void forget_preparations() { prepared_.clear(); }
@@ -53,6 +58,11 @@ class Session {
 };
 
 // The features as a program takes them; programs only read.
-tensor::TensorView view_of(const PictureFeatures& features);
+tensor::TensorView view_of(const FeatureMap& features);
+
+// What questions and retrieval look at, of a picture from encode_details.
+inline const FeatureMap& seen_by_questions(const PictureFeatures& picture) {
+  return picture.details.values.empty() ? picture.features : picture.details;
+}
 
 }  // namespace mm::tasks

@@ -41,6 +41,9 @@ class LanguageConfig:
     head_bits: int = 8
     project_bits: int = 8
     embedding_bits: int = 8
+    # The first of the image encoder's blocks that the tower has for itself; those before are shared with captions.
+    # 0: it has none.
+    first_detail_block: int = 14
 
     def __post_init__(self) -> None:
         for name in (

@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from tqdm import tqdm
 
+from mobile_multimodal.compile.detail_branch import SECTION as DETAILS
+from mobile_multimodal.compile.efficientnet_lite import load_efficientnet_lite
 from mobile_multimodal.errors import InvalidInputError, NotFoundError
-from mobile_multimodal.training.features import Encode, build_cache
+from mobile_multimodal.training.detail_encoder import DetailEncoder
+from mobile_multimodal.training.detail_tower import HEADLINE as DETAILS_HEADLINE
+from mobile_multimodal.training.detail_tower import (
+    DetailBatches,
+    DetailDev,
+    DetailObjective,
+    DetailTower,
+    build_features,
+    load_details,
+    save_details,
+)
+from mobile_multimodal.training.features import TRUNK_SHAPE, Encode, FeatureCache, build_cache
 from mobile_multimodal.training.generated_sets import make_generated_sets
 from mobile_multimodal.training.language_material import LanguageMaterial
 from mobile_multimodal.training.language_model import LanguageConfig, QuestionModel, RetrievalModel, SharedText
@@ -42,20 +56,32 @@ from mobile_multimodal.training.shared_layers import StatesDev, StatesObjective,
 from mobile_multimodal.training.stage_names import LANGUAGE_STAGES
 from mobile_multimodal.training.trainer import Trainer, TrainSettings, is_finished
 
+if TYPE_CHECKING:
+    from mobile_multimodal.training.tower_from_file import FileTower
+
 STUDENT, TWIN = "student", "twin"
+_ENCODER = "efficientnet-lite0"  # where the second branch starts from: the encoder of the shipped model
 _TOWERS = {STUDENT: "language.pt", TWIN: "twin.pt"}
 
 
 class LanguageStages:
     """Runs stages on the data sets in `data`; files go to `out`, a stage whose result is there resumes or skips.
 
-    `stamps` is the folder of Tux Paint's stamps; without it their pictures are left out.
+    trunk makes the encoder's trunk before a block; `stamps` is the folder of Tux Paint's stamps, without which their
+    pictures are left out; `start` is a model file whose tower `shared` and `details` go on from.
     """
 
     def __init__(
-        self, data: Path, out: Path, recipe: LanguageRecipe, encode: Callable[[], Encode], stamps: Path
+        self,
+        data: Path,
+        out: Path,
+        recipe: LanguageRecipe,
+        trunk: Callable[[int], Encode],
+        stamps: Path,
+        start: Path | None = None,
     ) -> None:
-        self._data, self._out, self._recipe, self._encode, self._stamps = data, out, recipe, encode, stamps
+        self._data, self._out, self._recipe, self._encode_trunk, self._stamps = data, out, recipe, trunk, stamps
+        self._start = start
         self._material = LanguageMaterial(data, out, recipe)
 
     def run(self, stage: str) -> None:
@@ -69,17 +95,67 @@ class LanguageStages:
     def _questions(self) -> None:
         make_generated_sets(self._data, self._material.questions_folder, self._stamps, self._recipe.scenes)
 
-    def _features(self) -> None:
-        encode, material = self._encode(), self._material
+    def _trunk(self) -> None:
+        encode, material = self._encode_trunk(self._config.first_detail_block), self._material
         for source in material.sets.sources():
             for split in SPLITS:
                 pictures = material.sets.pictures(source, split)
                 views = self._recipe.views[source] if split == "train" else 1
-                build_cache(material.features_folder, cache_name(source, split), pictures, views, encode)
+                name = cache_name(source, split)
+                build_cache(material.trunk_folder, name, pictures, views, encode, shape=TRUNK_SHAPE)
+
+    def _details(self) -> None:
+        recipe, settings, material = self._recipe, self._recipe.details_settings(), self._material
+        if self._is_done("details", settings):
+            return
+        states, answers = self._low_states, material.answers
+        states.add([*material.retrieval_texts(), *material.question_texts()])
+        hidden, inputs = recipe.details_dropout
+        model = DetailTower(
+            DetailEncoder.of_encoder(load_efficientnet_lite(_ENCODER), self._config.first_detail_block),
+            RetrievalModel(self._config, hidden),
+            QuestionModel(self._config, len(answers), recipe.student_dropout),
+        )
+        if self._start is not None:
+            known = self._known_tower(self._start)
+            known.fill(model.retrieval)
+            known.fill(model.questions)
+        trunk, dev_trunk = material.trunk("train"), material.trunk("dev")
+        asked = material.questions(states, trunk, recipe.details_mix)
+        pairs = settings.batch_size
+        data = DetailBatches(
+            material.trunk_pairs(recipe.sentences_share), asked, question_share=recipe.details_mix.total / pairs
+        )
+        questions = QuestionObjective(states, recipe.loss_weights, recipe.details_noise)
+        objective = DetailObjective(states, questions, recipe.details_noise, inputs)
+        evaluate = DetailDev(
+            dev_trunk,
+            RetrievalDev(material.sets.captions("dev"), dev_trunk, states),
+            QuestionDev(material.dev_questions(), dev_trunk, states, answers),
+        )
+        folder = self._out / "details"
+        Trainer(model, data, objective, settings, evaluate, folder, save_details, headline=DETAILS_HEADLINE).run()
+
+    def _features(self) -> None:
+        material, weights = self._material, load_details(self._details_path).state_dict
+        details = DetailEncoder.of_shapes({name.removeprefix(f"{DETAILS}."): w for name, w in weights.items()})
+        for source in material.sets.sources():
+            for split in SPLITS:
+                views, name = self._recipe.views[source] if split == "train" else 1, cache_name(source, split)
+                trunk = FeatureCache(material.trunk_folder, name, views, TRUNK_SHAPE)
+                build_features(details, trunk, material.features_folder, name)
 
     def _shared(self) -> None:
         settings = self._recipe.shared_settings()
         if self._is_done("shared", settings):
+            return
+        if self._start is not None:
+            path = self._out / "shared" / "model.pt"
+            if not path.is_file():
+                model = SharedText(self._config)
+                self._known_tower(self._start).fill(model)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                save_part(path, model, {"from": self._start.name})
             return
         model = SharedText(self._config)
         self._minilm.fill_shared(model)
@@ -213,13 +289,20 @@ class LanguageStages:
             raise NotFoundError(f"{self._calibration_path} is not there", hint="run --stage calibration first")
         calibration = json.loads(self._calibration_path.read_text(encoding="utf-8"))
         twin_shared = Part(twin_config(self._config), self._float_text.state_dict(), {"from": "MiniLM-L6"})
+        details = load_details(self._details_path)
         parts: dict[str, dict[str, Part]] = {
             STUDENT: {
+                "details": details,
                 "shared": self._load("shared"),
                 "retrieval": self._load("retrieval-student"),
                 "answers": self._load("answers-student"),
             },
-            TWIN: {"shared": twin_shared, "retrieval": self._load("retrieval"), "answers": self._load("answers")},
+            TWIN: {
+                "details": replace(details, config=twin_shared.config),
+                "shared": twin_shared,
+                "retrieval": self._load("retrieval"),
+                "answers": self._load("answers"),
+            },
         }
         for kind, name in _TOWERS.items():
             temperatures = {head: float(found["temperature"]) for head, found in calibration[kind]["heads"].items()}
@@ -231,6 +314,16 @@ class LanguageStages:
                 self._material.answers.answers,
                 {"seed": self._recipe.seed, "effort": self._recipe.effort, "calibration": calibration[kind]},
             )
+
+    @staticmethod
+    def _known_tower(path: Path) -> FileTower:
+        from mobile_multimodal.training.tower_from_file import FileTower
+
+        return FileTower(path)
+
+    @property
+    def _details_path(self) -> Path:
+        return self._out / "details" / "model.pt"
 
     @property
     def _calibration_path(self) -> Path:
