@@ -54,6 +54,7 @@ SHAPE = {
     "project_bits": 8,
     "embedding_bits": 8,
     "first_detail_block": 0,
+    "popularity_rows": 0,
 }
 
 

@@ -40,9 +40,9 @@ base::Result<std::vector<float>> embed_image(Session& session, const vision::Pic
         "load a model file with a language tower");
   MM_RETURN_IF_ERROR(check_deadline_seconds(deadline_seconds));
   const Deadline deadline(session.interpreter(), Clock::now(), deadline_seconds);
-  MM_ASSIGN_OR_RETURN(const PictureFeatures* features, session.encode_details(picture, nullptr));
+  MM_ASSIGN_OR_RETURN(const PictureFeatures* features, session.encode_image(picture, nullptr));
   MM_ASSIGN_OR_RETURN(const std::vector<program::NamedTensor> outputs,
-                      session.interpreter().run("embed_image", {{"features", view_of(seen_by_questions(*features))}}));
+                      session.interpreter().run("embed_image", {{"features", view_of(features->features)}}));
   return unit_vector(outputs, "embed_image");
 } catch (const std::bad_alloc&) {
   return out_of_memory();

@@ -40,7 +40,7 @@ class Engine {
   int text_positions() const { return text_positions_; }                     // the most tokens a text may have
   // What answer_question's classes mean; answer 0 is "unanswerable". Empty: a file without answers.
   const std::vector<std::string_view>& answers() const { return answers_; }
-  // Whether questions and retrieval look at a branch of their own (see Session::encode_details).
+  // Whether questions look at a branch of their own (see Session::encode_details).
   bool has_details() const { return find_program("encode_details") != nullptr; }
   bool can_embed_image() const { return image_size_ > 0 && find_program("embed_image") != nullptr; }
   bool can_embed_text() const { return word_pieces_ != nullptr && find_program("embed_text") != nullptr; }

@@ -20,7 +20,7 @@ struct FeatureMap {
   std::vector<float> values;
 };
 
-// What is known of a picture. `features` are for captions, `details` for questions and retrieval: they come from
+// What is known of a picture. `features` are for captions and retrieval, `details` for questions: they come from
 // `trunk`, what both branches of the encoder share, and are empty until they are asked for.
 struct PictureFeatures {
   PictureKey key = {};

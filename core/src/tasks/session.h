@@ -34,8 +34,8 @@ class Session {
   };
   base::Result<const PictureFeatures*> encode_image(const vision::PictureView& picture, EncodeTimes* times);
 
-  // encode_image, and `encode_details` on the trunk where the file has that program: what questions and retrieval look
-  // at is then `details`, else `features` (see seen_by_questions).
+  // encode_image, and `encode_details` on the trunk where the file has that program: what questions look at is then
+  // `details`, else `features` (see seen_by_questions).
   base::Result<const PictureFeatures*> encode_details(const vision::PictureView& picture, EncodeTimes* times);
 
   // Runs a program that turns features of the picture `key` into memories (`prefill`, `prepare_question`), unless they
@@ -60,7 +60,7 @@ class Session {
 // The features as a program takes them; programs only read.
 tensor::TensorView view_of(const FeatureMap& features);
 
-// What questions and retrieval look at, of a picture from encode_details.
+// What questions look at, of a picture from encode_details.
 inline const FeatureMap& seen_by_questions(const PictureFeatures& picture) {
   return picture.details.values.empty() ? picture.features : picture.details;
 }

@@ -1,6 +1,6 @@
 """Builds the encoder's second branch: `encode_image` gives the trunk beside its features, `encode_details` goes on.
 
-Captions read the first branch, which is not touched: its instructions and weights stay bit for bit.
+Captions and retrieval read the first branch, which is not touched: its instructions and weights stay bit for bit.
 """
 
 from __future__ import annotations

@@ -119,7 +119,7 @@ def _train_caption(arguments: argparse.Namespace, encoder: Callable[[], CoreEnco
 
 
 def _train_language(arguments: argparse.Namespace) -> int:
-    from mobile_multimodal.training.core_encoder import core_trunk
+    from mobile_multimodal.training.core_encoder import CoreEncoder, core_trunk
     from mobile_multimodal.training.language_recipe import LanguageRecipe
     from mobile_multimodal.training.language_stages import LanguageStages
 
@@ -128,10 +128,13 @@ def _train_language(arguments: argparse.Namespace) -> int:
         raise InvalidInputError(f"option --scenes is {arguments.scenes}, expected 10 or more", hint="try 6000")
     recipe = LanguageRecipe(seed=arguments.seed, effort=arguments.effort, scenes=arguments.scenes)
 
+    def encoder() -> CoreEncoder:
+        return CoreEncoder(arguments.encoder, arguments.threads)
+
     def trunk(first_block: int) -> CoreEncoder:
         return core_trunk(arguments.encoder, arguments.threads, first_block)
 
-    stages = LanguageStages(arguments.data, arguments.out, recipe, trunk, arguments.stamps, arguments.start)
+    stages = LanguageStages(arguments.data, arguments.out, recipe, encoder, trunk, arguments.stamps, arguments.start)
     for stage in LANGUAGE_STAGES if arguments.stage == "all" else (arguments.stage,):
         stages.run(stage)
     result = arguments.out / "language.pt"

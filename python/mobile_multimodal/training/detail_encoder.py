@@ -1,7 +1,8 @@
-"""The second branch of the image encoder: its last blocks, tuned for questions and retrieval on a shared trunk.
+"""The second branch of the image encoder: its last blocks, tuned for questions on a shared trunk.
 
-The trunk and the first branch, which captions read, stay as they are. Started from EfficientNet-Lite (Tan and Le, arXiv
-1905.11946) with its batch norms folded in: fixed statistics, no batch in training that they could depend on.
+The trunk and the first branch, which captions and retrieval read, stay as they are. Started from EfficientNet-Lite (Tan
+and Le, arXiv 1905.11946) with its batch norms folded in: fixed statistics, no batch in training that they could depend
+on.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from functools import cache, cached_property
 from pathlib import Path
 
 from mobile_multimodal.training.answer_vocabulary import AnswerVocabulary
-from mobile_multimodal.training.features import FEATURE_SHAPE, TRUNK_SHAPE
+from mobile_multimodal.training.features import TRUNK_SHAPE
 from mobile_multimodal.training.language_recipe import LanguageRecipe
 from mobile_multimodal.training.language_sets import FOREIGN, OPTIONS, YES_NO, AskedQuestion, LanguageSets
 from mobile_multimodal.training.language_text import Text, TextStates, question_form
@@ -27,7 +27,7 @@ class LanguageMaterial:
 
     def __init__(self, data: Path, out: Path, recipe: LanguageRecipe) -> None:
         self.questions_folder, self.features_folder = out / "questions", out / "features"
-        self.trunk_folder = out / "trunk"
+        self.trunk_folder, self.details_folder = out / "trunk", out / "detail-features"
         self._answers_path, self._recipe = out / "answers.json", recipe
         self.sets = LanguageSets(data, self.questions_folder)
 
@@ -45,8 +45,13 @@ class LanguageMaterial:
 
     @cache  # noqa: B019 - one object a training
     def pictures(self, split: str) -> PictureFeatures:
-        """The cached features of a split."""
-        return PictureFeatures(self.features_folder, split, self._views(split), FEATURE_SHAPE, split == "train")
+        """The cached features of a split: what captions and retrieval look at."""
+        return PictureFeatures(self.features_folder, split, self._views(split))
+
+    @cache  # noqa: B019 - one object a training
+    def details(self, split: str) -> PictureFeatures:
+        """The same of the second branch: what questions look at."""
+        return PictureFeatures(self.details_folder, split, self._views(split))
 
     @cache  # noqa: B019 - one object a training
     def trunk(self, split: str) -> PictureFeatures:
@@ -93,12 +98,12 @@ class LanguageMaterial:
     ) -> QuestionBatches:
         """Batches of all kinds of questions; `states` has question_texts and tells which statements are alike.
 
-        pictures_of: the features that batches have, the cached ones by default; mix: the recipe's by default.
+        pictures_of: the features of batches, by default those of the second branch; mix: by default the recipe's.
         """
         pictures, statements = self._statements("train")
         recipe = self._recipe
         return QuestionBatches(
-            pictures_of or self.pictures("train"),
+            pictures_of or self.details("train"),
             self.answers,
             mix or recipe.mix,
             self._asked(OPTIONS, "train"),

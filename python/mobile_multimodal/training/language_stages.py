@@ -26,7 +26,7 @@ from mobile_multimodal.training.detail_tower import (
     load_details,
     save_details,
 )
-from mobile_multimodal.training.features import TRUNK_SHAPE, Encode, FeatureCache, build_cache
+from mobile_multimodal.training.features import FEATURE_SHAPE, TRUNK_SHAPE, Encode, FeatureCache, build_cache
 from mobile_multimodal.training.generated_sets import make_generated_sets
 from mobile_multimodal.training.language_material import LanguageMaterial
 from mobile_multimodal.training.language_model import LanguageConfig, QuestionModel, RetrievalModel, SharedText
@@ -39,11 +39,12 @@ from mobile_multimodal.training.language_parts import (
     twin_config,
 )
 from mobile_multimodal.training.language_recipe import LanguageRecipe
-from mobile_multimodal.training.language_sets import SPLITS
+from mobile_multimodal.training.language_sets import OPTIONS, SPLITS
 from mobile_multimodal.training.language_text import TextStates, WordPieces
 from mobile_multimodal.training.language_tower import write_tower
 from mobile_multimodal.training.minilm import MiniLM
 from mobile_multimodal.training.picture_features import cache_name
+from mobile_multimodal.training.popularity import popularity_weights
 from mobile_multimodal.training.question_calibration import calibrate_heads
 from mobile_multimodal.training.question_dev import HEADLINE as ANSWERS_HEADLINE
 from mobile_multimodal.training.question_dev import QuestionDev
@@ -67,8 +68,9 @@ _TOWERS = {STUDENT: "language.pt", TWIN: "twin.pt"}
 class LanguageStages:
     """Runs stages on the data sets in `data`; files go to `out`, a stage whose result is there resumes or skips.
 
-    trunk makes the encoder's trunk before a block; `stamps` is the folder of Tux Paint's stamps, without which their
-    pictures are left out; `start` is a model file whose tower `shared` and `details` go on from.
+    encode makes the image encoder, trunk what gives its trunk before a block; `stamps` is the folder of Tux Paint's
+    stamps, without which their pictures are left out; `start` is a model file whose tower `shared` and `details` go on
+    from.
     """
 
     def __init__(
@@ -76,12 +78,13 @@ class LanguageStages:
         data: Path,
         out: Path,
         recipe: LanguageRecipe,
+        encode: Callable[[], Encode],
         trunk: Callable[[int], Encode],
         stamps: Path,
         start: Path | None = None,
     ) -> None:
-        self._data, self._out, self._recipe, self._encode_trunk, self._stamps = data, out, recipe, trunk, stamps
-        self._start = start
+        self._data, self._out, self._recipe, self._stamps, self._start = data, out, recipe, stamps, start
+        self._encode, self._encode_trunk = encode, trunk
         self._material = LanguageMaterial(data, out, recipe)
 
     def run(self, stage: str) -> None:
@@ -95,14 +98,19 @@ class LanguageStages:
     def _questions(self) -> None:
         make_generated_sets(self._data, self._material.questions_folder, self._stamps, self._recipe.scenes)
 
+    def _features(self) -> None:
+        self._encode_all(self._encode(), self._material.features_folder, FEATURE_SHAPE)
+
     def _trunk(self) -> None:
-        encode, material = self._encode_trunk(self._config.first_detail_block), self._material
-        for source in material.sets.sources():
+        encode = self._encode_trunk(self._config.first_detail_block)
+        self._encode_all(encode, self._material.trunk_folder, TRUNK_SHAPE)
+
+    def _encode_all(self, encode: Encode, folder: Path, shape: tuple[int, int]) -> None:
+        sets = self._material.sets
+        for source in sets.sources():
             for split in SPLITS:
-                pictures = material.sets.pictures(source, split)
                 views = self._recipe.views[source] if split == "train" else 1
-                name = cache_name(source, split)
-                build_cache(material.trunk_folder, name, pictures, views, encode, shape=TRUNK_SHAPE)
+                build_cache(folder, cache_name(source, split), sets.pictures(source, split), views, encode, shape=shape)
 
     def _details(self) -> None:
         recipe, settings, material = self._recipe, self._recipe.details_settings(), self._material
@@ -136,14 +144,14 @@ class LanguageStages:
         folder = self._out / "details"
         Trainer(model, data, objective, settings, evaluate, folder, save_details, headline=DETAILS_HEADLINE).run()
 
-    def _features(self) -> None:
+    def _detail_features(self) -> None:
         material, weights = self._material, load_details(self._details_path).state_dict
         details = DetailEncoder.of_shapes({name.removeprefix(f"{DETAILS}."): w for name, w in weights.items()})
         for source in material.sets.sources():
             for split in SPLITS:
                 views, name = self._recipe.views[source] if split == "train" else 1, cache_name(source, split)
                 trunk = FeatureCache(material.trunk_folder, name, views, TRUNK_SHAPE)
-                build_features(details, trunk, material.features_folder, name)
+                build_features(details, trunk, material.details_folder, name)
 
     def _shared(self) -> None:
         settings = self._recipe.shared_settings()
@@ -258,7 +266,7 @@ class LanguageStages:
     ) -> None:
         material, folder = self._material, self._out / name
         states.add(material.question_texts())
-        sets, pictures = material.dev_questions(), material.pictures("dev")
+        sets, pictures = material.dev_questions(), material.details("dev")
         evaluate = QuestionDev(sets, pictures, states, material.answers, sees_pictures)
         data = material.questions(states)
         Trainer(model, data, objective, settings, evaluate, folder, save_part, headline=ANSWERS_HEADLINE).run()
@@ -304,6 +312,8 @@ class LanguageStages:
                 "answers": self._load("answers"),
             },
         }
+        for kind, found in parts.items():
+            parts[kind] = self._with_popularity(found, self._low_states if kind == STUDENT else self._float_states)
         for kind, name in _TOWERS.items():
             temperatures = {head: float(found["temperature"]) for head, found in calibration[kind]["heads"].items()}
             write_tower(
@@ -314,6 +324,18 @@ class LanguageStages:
                 self._material.answers.answers,
                 {"seed": self._recipe.seed, "effort": self._recipe.effort, "calibration": calibration[kind]},
             )
+
+    def _with_popularity(self, parts: dict[str, Part], states: TextStates) -> dict[str, Part]:
+        """The parts, and what retrieval knows of popular pictures; all of one shape."""
+        material, retrieval = self._material, parts["retrieval"]
+        states.add(material.retrieval_texts())
+        # Pictures of another set, without captions: those of training are nearer to them than new ones.
+        ordinary = sorted({question.picture for question in material.sets.questions(OPTIONS, "train")})
+        captions, model = material.sets.captions("train"), retrieval.fill(RetrievalModel(retrieval.config))
+        weights = popularity_weights(model, states, captions, material.pictures("train"), ordinary)
+        config = replace(retrieval.config, popularity_rows=len(captions))
+        made = {**parts, "popularity": Part(config, weights, {"ordinary": OPTIONS})}
+        return {name: replace(part, config=config) for name, part in made.items()}
 
     @staticmethod
     def _known_tower(path: Path) -> FileTower:
