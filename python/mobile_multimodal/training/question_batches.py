@@ -48,7 +48,7 @@ class QuestionBatch:
 
     features [pictures, 49, width]; owner [texts]: the picture of each text; option_counts [choices] and right
     [choices]: how many options each choice has and which is right; targets [texts - options]: the class of each answer;
-    parts: which part each target belongs to.
+    parts: which part each target belongs to; offered: how many of the choices, the last ones, are generated questions.
     """
 
     features: Tensor
@@ -58,6 +58,7 @@ class QuestionBatch:
     right: Tensor
     targets: Tensor
     parts: list[str]
+    offered: int = 0
 
     @property
     def options(self) -> int:
@@ -105,6 +106,7 @@ class QuestionBatches:
                 draft.offer(self._choices[place])
             for place in offered.take(share(self._mix.offered)):
                 draft.offer(self._offered[place])
+                draft.offered += 1
             for place in open_ones.take(share(self._mix.open)):
                 draft.ask(self._open[place], OPEN)
             for place in yes_no.take(share(self._mix.yes_no)):
@@ -156,6 +158,7 @@ class _Draft:
         self._right: list[int] = []
         self._targets: list[int] = []
         self._parts: list[str] = []
+        self.offered = 0
 
     def offer(self, question: AskedQuestion) -> None:
         row = self._rows.setdefault(question.picture, len(self._rows))
@@ -183,6 +186,7 @@ class _Draft:
             torch.tensor(self._right, dtype=torch.long),
             torch.tensor(self._targets, dtype=torch.long),
             self._parts,
+            self.offered,
         )
 
 

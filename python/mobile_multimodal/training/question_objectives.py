@@ -123,7 +123,8 @@ class QuestionObjective:
 class QuestionImitation:
     """The twin's probabilities over options and answers, with a share of the plain loss.
 
-    untaught: generated sets that the student learns from their answers alone, as it can do better than its twin.
+    untaught: generated sets that the student learns from their answers alone, as it can do better than its twin; so
+    are generated questions with options.
     """
 
     def __init__(
@@ -147,9 +148,13 @@ class QuestionImitation:
             loss = loss + _ANSWERS_WEIGHT * divergence(logits[~untaught], taught_logits[~untaught])
         if bool(untaught.any()):
             loss = loss + F.cross_entropy(logits[untaught], batch.targets[untaught])
-        if batch.options:
-            counts = batch.option_counts
-            loss = loss + divergence(option_table(scores, counts), option_table(taught_scores, counts))
+        counts, taught = batch.option_counts, len(batch.option_counts) - batch.offered
+        if taught:
+            known = slice(0, int(counts[:taught].sum()))
+            tables = (option_table(found[known], counts[:taught]) for found in (scores, taught_scores))
+            loss = loss + divergence(*tables)
+        if batch.offered:
+            loss = loss + option_loss(scores[int(counts[:taught].sum()) :], counts[taught:], batch.right[taught:])
         return loss, loss.item()
 
 
