@@ -50,7 +50,7 @@ class DetailEncoder(nn.Module):
     @classmethod
     def of_encoder(cls, encoder: EfficientNetLite, first_block: int) -> DetailEncoder:
         """The blocks of an encoder from `first_block` on, and its head."""
-        chosen = list(encoder.blocks)[first_block:]
+        chosen = [block for block in list(encoder.blocks)[first_block:] if isinstance(block, Block)]
         return cls([_detail_block(block) for block in chosen], _linear(encoder.head))
 
     @classmethod

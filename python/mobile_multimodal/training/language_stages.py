@@ -313,7 +313,7 @@ class LanguageStages:
             },
         }
         for kind, found in parts.items():
-            parts[kind] = self._with_popularity(found, self._low_states if kind == STUDENT else self._float_states)
+            parts[kind] = self._with_popularity(found, self._low_text if kind == STUDENT else self._float_text)
         for kind, name in _TOWERS.items():
             temperatures = {head: float(found["temperature"]) for head, found in calibration[kind]["heads"].items()}
             write_tower(
@@ -325,10 +325,12 @@ class LanguageStages:
                 {"seed": self._recipe.seed, "effort": self._recipe.effort, "calibration": calibration[kind]},
             )
 
-    def _with_popularity(self, parts: dict[str, Part], states: TextStates) -> dict[str, Part]:
+    def _with_popularity(self, parts: dict[str, Part], text: SharedText) -> dict[str, Part]:
         """The parts, and what retrieval knows of popular pictures; all of one shape."""
         material, retrieval = self._material, parts["retrieval"]
-        states.add(material.retrieval_texts())
+        # States of their own: what other stages left was computed in other batches and differs in its last bits.
+        states = TextStates(text, self._pieces)
+        states.add([caption for found in material.sets.captions("train").values() for caption in found])
         # Pictures of another set, without captions: those of training are nearer to them than new ones.
         ordinary = sorted({question.picture for question in material.sets.questions(OPTIONS, "train")})
         captions, model = material.sets.captions("train"), retrieval.fill(RetrievalModel(retrieval.config))
@@ -374,8 +376,12 @@ class LanguageStages:
         return TextStates(self._float_text, self._pieces)
 
     @cached_property
+    def _low_text(self) -> SharedText:
+        return self._load("shared").fill(SharedText(self._config))
+
+    @cached_property
     def _low_states(self) -> TextStates:
-        return TextStates(self._load("shared").fill(SharedText(self._config)), self._pieces)
+        return TextStates(self._low_text, self._pieces)
 
     def _load(self, name: str, stage: str = "") -> Part:
         """The part in a folder of `out`, by the stage that makes it, whose name the folder has as a rule."""

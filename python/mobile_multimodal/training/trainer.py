@@ -90,7 +90,8 @@ def parameter_groups(model: nn.Module, settings: TrainSettings) -> list[dict[str
     """
     scales = [m.scale for m in model.modules() if isinstance(m, QuantizedLinear) and m.scale is not None]
     low_bit = {id(m.weight) for m in model.modules() if isinstance(m, QuantizedLinear)}
-    slow = list(model.slow_parameters()) if hasattr(model, "slow_parameters") else []
+    find_slow: Callable[[], list[nn.Parameter]] | None = getattr(model, "slow_parameters", None)
+    slow = [] if find_slow is None else find_slow()
     known = {id(parameter) for parameter in [*scales, *slow]}
     rest = [p for p in model.parameters() if id(p) not in known and p.requires_grad]
     groups = [
