@@ -182,6 +182,23 @@ def test_closing_a_stream_ends_the_job() -> None:
     run(main())
 
 
+def test_a_job_that_would_wait_too_long_is_refused_at_once() -> None:
+    async def main() -> None:
+        recorder = Recorder()
+        async with pool_of(recorder, max_batch=1, max_wait_seconds=0.001) as pool:
+            await pool.run(caption_job(), deadline=soon())  # now it knows what a caption takes: more than 1 ms
+            (pid,) = pids_of(pool)
+            os.kill(pid, signal.SIGSTOP)
+            jobs = [asyncio.create_task(pool.run(caption_job(), deadline=soon())) for _ in range(2)]
+            await until(lambda: pool.status().queue_length == 1)  # one is always let in where none waits
+            with pytest.raises(QueueFullError, match=r"would wait about .* s for a worker, expected at most 0.001 s"):
+                await pool.run(caption_job(), deadline=soon())
+            os.kill(pid, signal.SIGCONT)
+            assert len({result.value["text"] for result in await asyncio.gather(*jobs)}) == 1
+
+    run(main())
+
+
 def test_as_many_jobs_wait_as_the_queue_lets_wait() -> None:
     async def main() -> None:
         recorder = Recorder()

@@ -29,6 +29,7 @@ from mobile_multimodal.serving.workers.channel import (
     write_frame,
 )
 from mobile_multimodal.serving.workers.error_record import error_of_record, record_of_error
+from mobile_multimodal.serving.workers.expected_wait import ExpectedWait
 from mobile_multimodal.serving.workers.file_digest import sha256_of_file
 from mobile_multimodal.serving.workers.job import Job
 from mobile_multimodal.serving.workers.job_queue import JobQueue
@@ -288,3 +289,26 @@ def test_a_file_is_named_as_sha256sum_does(tmp_path: Path) -> None:
     file = tmp_path / "abc"
     file.write_bytes(b"abc")  # FIPS 180-2, appendix B.1
     assert sha256_of_file(file) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_expected_wait_counts_seconds_by_task_and_what_readers_leave() -> None:
+    expected = ExpectedWait(workers=3)
+    for _ in range(100):
+        expected.add("caption", 0.4, 8)
+        expected.add("ocr", 0.2, 1)
+    assert expected.seconds_before("caption", [], []) == 0.0
+    assert expected.seconds_before("caption", ["caption"] * 6, []) == pytest.approx(6 * 0.05 / 3)
+    assert expected.seconds_before("ocr", ["ocr"] * 4 + ["caption"] * 50, []) == pytest.approx(4 * 0.2 / 2)
+    # Two pages hold two of three workers: captions have the third.
+    running = [("ocr", 1, 0.05), ("ocr", 1, 0.05), ("caption", 8, 0.3)]
+    assert expected.seconds_before("caption", ["caption"] * 4, running) == pytest.approx(4 * 0.05 + 0.1)
+    assert expected.seconds_before("ocr", [], running) == pytest.approx(2 * 0.15 / 2)
+    # A batch that takes longer than expected is expected to end now.
+    assert expected.seconds_before("ocr", [], [("ocr", 1, 9.0)]) == 0.0
+
+
+def test_expected_wait_of_one_worker_is_all_that_is_before_it() -> None:
+    expected = ExpectedWait(workers=1)
+    expected.add("ocr", 0.2, 1)
+    expected.add("ask", 0.01, 1)
+    assert expected.seconds_before("ask", ["ocr", "ask"], [("ocr", 1, 0.1)]) == pytest.approx(0.31)

@@ -88,6 +88,9 @@ class SettingFields(BaseSettings):
         allow_inf_nan=False,
         description="how long the first of a batch waits for others",
     )
+    max_wait_seconds: float | None = Field(
+        None, ge=0.001, le=3600, allow_inf_nan=False, description="requests that would wait longer are answered 503"
+    )
     stuck_grace_seconds: float = Field(
         default=PoolSettings.stuck_grace_seconds,
         ge=0.1,

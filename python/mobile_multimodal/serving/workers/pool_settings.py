@@ -27,6 +27,8 @@ class PoolSettings:
     queue_bytes              so many bytes their pictures may have together; a single one may have more
     max_batch                at most so many captions in one turn of a worker; each beyond the first adds 1.2 MB to it
     batch_wait_milliseconds  so long the first caption of a batch waits for others
+    max_wait_seconds         a job that would wait longer for a worker, by what jobs took lately, is refused at once;
+                             one is always let in where none waits. None is no bound but those on the queue
     stuck_grace_seconds      a worker still busy so long after its jobs' deadlines is killed
     silent_seconds           a worker that answers nothing for so long does not count as ready; it is killed when it is
                              idle (when it is busy, its jobs' deadlines decide)
@@ -46,6 +48,7 @@ class PoolSettings:
     queue_bytes: int = 256 << 20
     max_batch: int = 4
     batch_wait_milliseconds: float = 2.0
+    max_wait_seconds: float | None = None
     stuck_grace_seconds: float = 2.0
     silent_seconds: float = 5.0
     start_seconds: float = 60.0
@@ -66,6 +69,8 @@ class PoolSettings:
         check_integer("queue_bytes", self.queue_bytes, 1, MAX_CACHE_BYTES)
         check_integer("max_batch", self.max_batch, 1, MAX_BATCH)
         check_number("batch_wait_milliseconds", self.batch_wait_milliseconds, 0.0, 1000.0)
+        if self.max_wait_seconds is not None:
+            check_number("max_wait_seconds", self.max_wait_seconds, 0.001, 3600.0)
         check_number("stuck_grace_seconds", self.stuck_grace_seconds, 0.0, 600.0)
         check_number("silent_seconds", self.silent_seconds, 0.1, 3600.0)
         check_number("start_seconds", self.start_seconds, 0.1, 3600.0)

@@ -24,6 +24,7 @@ from mobile_multimodal.errors import (
 )
 from mobile_multimodal.serving.workers.channel import Header
 from mobile_multimodal.serving.workers.error_record import error_of_record
+from mobile_multimodal.serving.workers.expected_wait import ExpectedWait
 from mobile_multimodal.serving.workers.job import Job, JobResult
 from mobile_multimodal.serving.workers.job_queue import JobQueue
 from mobile_multimodal.serving.workers.pending_job import PendingJob
@@ -55,6 +56,7 @@ class WorkerPool:
         )
         self._quarantine = Quarantine()
         self._throughput = Throughput()
+        self._expected_wait = ExpectedWait(workers=settings.worker_count)
         self._numbers = itertools.count(1)
         self._slots: list[WorkerSlot] = []
         self._wake: asyncio.TimerHandle | None = None
@@ -153,7 +155,9 @@ class WorkerPool:
                 self._succeed(pending, slot, header)
             if header["done"] is not None:
                 self._tell(self._observer.feature_cache, *header["done"])
-                self._throughput.add(time.monotonic() - slot.busy_since, slot.batch_size)
+                batch_seconds = time.monotonic() - slot.busy_since
+                self._throughput.add(batch_seconds, slot.batch_size)
+                self._expected_wait.add(pending.job.task, batch_seconds, slot.batch_size)
                 slot.finish_batch()
         self._step()
 
@@ -186,10 +190,10 @@ class WorkerPool:
             raise InvalidInputError(f"deadline is {deadline}, expected a time", "pass time.monotonic() + seconds")
         queued_at = time.monotonic()
         picture = job.image or b""
-        self._check_open(len(picture))
+        self._check_open(job)
         if len(picture) > _HASHED_HERE_BYTES:
             picture_key = (await asyncio.to_thread(hashlib.sha256, picture)).hexdigest()
-            self._check_open(len(picture))
+            self._check_open(job)
         else:
             picture_key = hashlib.sha256(picture).hexdigest() if picture else ""
         now = time.monotonic()
@@ -214,17 +218,36 @@ class WorkerPool:
             self._step()
         return pending
 
-    def _check_open(self, picture_bytes: int) -> None:
+    def _check_open(self, job: Job) -> None:
         if self._is_draining:
             raise DrainingError("the server is stopping", "ask again: another may be there")
         if self._model is None:
             raise UnavailableError("no worker has opened the model yet", "ask again in a second")
-        if not self._queue.takes(picture_bytes):
+        if not self._queue.takes(len(job.image or b"")):
             alive = sum(slot.is_alive for slot in self._slots)
             seconds = self._throughput.seconds_for(len(self._queue) + 1, alive)
             raise QueueFullError(
                 f"{len(self._queue)} jobs with {self._queue.bytes} bytes wait already, expected at most "
                 f"{self._queue.limit} with {self._queue.limit_bytes}",
+                f"ask again in {seconds:.1f} s, or give the server more CPUs",
+                retry_after_seconds=seconds,
+            )
+        self._check_wait(job)
+
+    def _check_wait(self, job: Job) -> None:
+        bound = self._settings.max_wait_seconds
+        if bound is None or not len(self._queue):
+            return
+        now = time.monotonic()
+        running = [
+            (next(iter(slot.jobs.values())).job.task, slot.batch_size, now - slot.busy_since)
+            for slot in self._slots
+            if slot.jobs
+        ]
+        seconds = self._expected_wait.seconds_before(job.task, [pending.job.task for pending in self._queue], running)
+        if seconds > bound:
+            raise QueueFullError(
+                f"the job would wait about {seconds:.2f} s for a worker, expected at most {bound:g} s",
                 f"ask again in {seconds:.1f} s, or give the server more CPUs",
                 retry_after_seconds=seconds,
             )
