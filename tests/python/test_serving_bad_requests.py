@@ -126,7 +126,7 @@ def check(answer: httpx.Response, status: int, name: str, detail: str, hint: str
         ),
         ("embed", {}, 422, "schema", "expected either image or text", ""),
         ("embed", {"text": "a", "image": EXAMPLE_IMAGE}, 422, "schema", "expected either image or text", ""),
-        ("inference", {"image": EXAMPLE_IMAGE}, 422, "schema", "task", ""),
+        ("inference", {"image": EXAMPLE_IMAGE}, 422, "schema", "field 'task' is missing", ""),
         ("inference", {"task": "captoin", "image": EXAMPLE_IMAGE}, 422, "schema", "'caption'", ""),
         ("inference", {"task": "ocr", "image": EXAMPLE_IMAGE, "question": "?"}, 422, "schema", "unknown field", ""),
         ("search", {"query": "a", "folder": "../.."}, 400, "invalid-input", "folder is '../..'", "relative"),
@@ -192,6 +192,23 @@ def test_a_cut_off_picture_is_told_apart(server: ServerProcess, root: Path) -> N
 def test_a_bomb_is_refused_by_what_it_declares(server: ServerProcess) -> None:
     header = b"P6 30000 30000 255\n"  # a PPM file of 2.7 GB, of which 20 bytes are there
     check(post(server, "/v1/caption", files={"image": header}), 413, "image-too-large", "declares too many pixels")
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "told"),
+    [
+        (b'{"options": [' + b"1," * 100_001 + b"1]}", 400, "the body has 100001 commas, expected at most 100000"),
+        (b'{"' + b"x" * 1_000_000 + b'": 1}', 422, "unknown field"),
+        (b'{"task": "' + b"x" * 1_000_000 + b'"}', 422, "field 'task' is unknown, expected 'caption', 'ocr'"),
+        (b"{" + b",".join(b'"f%d": 1' % number for number in range(50_000)) + b"}", 422, "unknown field"),
+    ],
+)
+def test_large_nonsense_gets_a_small_answer(server: ServerProcess, content: bytes, status: int, told: str) -> None:
+    path = "/v1/inference" if b"task" in content else "/v1/caption"
+    answer = post(server, path, content=content, headers={"content-type": "application/json"})
+    assert answer.status_code == status
+    assert told in answer.json()["detail"]
+    assert len(answer.content) < 4000
 
 
 def test_no_problem_repeats_the_body(server: ServerProcess) -> None:

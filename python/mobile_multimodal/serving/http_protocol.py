@@ -1,19 +1,22 @@
-"""Bounds what comes before a request's body: its header's size and time, and the number of connections."""
+"""Bounds what the app does not see: a header's size and time, a client that does not read, and connections."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import uuid
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from mobile_multimodal.errors import QueueFullError
 from mobile_multimodal.serving.problems import HttpError, headers_of, problem_of
 from mobile_multimodal.serving.settings import ServeSettings
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGI3Application
 
 
 class MalformedRequestError(HttpError):
@@ -58,6 +61,8 @@ class _BoundedProtocol(HttpToolsProtocol):
         self._header_bytes = 0
         self._messages = 0
         self._header_timer: asyncio.TimerHandle | None = None
+        self._write_timer: asyncio.TimerHandle | None = None
+        self._answered: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -66,8 +71,27 @@ class _BoundedProtocol(HttpToolsProtocol):
             return
         self._start_timer()
 
+    def pause_writing(self) -> None:
+        """The client does not read: what it leaves lying may not lie here for ever."""
+        super().pause_writing()
+        self._write_timer = self.loop.call_later(self.bounds.body_timeout_seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """The client reads again."""
+        super().resume_writing()
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+        # uvicorn tells the request that came last; with several sent ahead, the one being answered is another.
+        for cycle in (self._answered, *(waiting for waiting, _ in self.pipeline)):
+            if cycle is not None and not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -91,6 +115,10 @@ class _BoundedProtocol(HttpToolsProtocol):
         self._awaits_header = False
         self._stop_timer()
         super().on_headers_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._answered = cycle
+        super()._start_asgi_task(cycle, app)
 
     def on_message_complete(self) -> None:
         super().on_message_complete()

@@ -21,6 +21,11 @@ Fields = TypeVar("Fields")
 _UPLOADED: Final = "(uploaded)"  # stands for the file where the fields expect text
 _MAX_FORM_FIELDS: Final = 100
 _MAX_TOLD: Final = 10  # of the problems in a body
+_SHOWN_CHARACTERS: Final = 80  # of a name that the client made up
+_TOLD_CHARACTERS: Final = 240  # of one problem
+# Each value of JSON takes 32 bytes and more once it is parsed, and each problem with one ten times that: 50 MB of
+# commas would take gigabytes. No request has a hundredth of these, and base64 has none.
+_MAX_COMMAS: Final = 100_000
 _JSON_FIELDS: Final = frozenset({"parameters"})
 _LIST_FIELDS: Final = frozenset({"options"})
 
@@ -39,6 +44,7 @@ class BodyReader(Generic[Fields]):
     def __init__(self, fields_type: Any, *, takes_form: bool = True) -> None:
         self._adapter: TypeAdapter[Fields] = TypeAdapter(fields_type)
         self._takes_form = takes_form
+        self._schema: dict[str, Any] | None = None
 
     async def read(self, request: Request) -> Body[Fields]:
         """The body of a request.
@@ -56,12 +62,17 @@ class BodyReader(Generic[Fields]):
             f"the body's Content-Type is {content_type[:80]!r}, expected {expected}", "set the header Content-Type"
         )
 
-    async def _of_json(self, data: bytes) -> Fields:
+    async def _of_json(self, data: bytearray) -> Fields:
         if len(data) > THREAD_BYTES:
             return await asyncio.to_thread(self._checked_json, data)
         return self._checked_json(data)
 
-    def _checked_json(self, data: bytes) -> Fields:
+    def _checked_json(self, data: bytearray) -> Fields:
+        commas = data.count(b",")
+        if commas > _MAX_COMMAS:
+            raise MalformedBodyError(
+                f"the body has {commas} commas, expected at most {_MAX_COMMAS}", "the fields are in /openapi.json"
+            )
         try:
             # Strict: "5" is no number in JSON, which has numbers.
             return self._adapter.validate_json(data, strict=True)
@@ -94,17 +105,20 @@ class BodyReader(Generic[Fields]):
             return MalformedBodyError(
                 f"the body is no JSON: {found[0]['msg'].removeprefix('Invalid JSON: ')}", "check what was sent"
             )
-        told = "; ".join(_words_of(details) for details in found[:_MAX_TOLD])
+        told = "; ".join(_words_of(details)[:_TOLD_CHARACTERS] for details in found[:_MAX_TOLD])
         unknown = [details for details in found if details["type"] == "extra_forbidden"]
         hint = "the fields of each request are in /openapi.json"
         if unknown:
-            near = did_you_mean(str(unknown[0]["loc"][-1]), self._known_fields(unknown[0]["loc"]))
+            name = str(unknown[0]["loc"][-1])[:_SHOWN_CHARACTERS]
+            near = did_you_mean(name, self._known_fields(unknown[0]["loc"]))
             hint = near or hint
         return SchemaError(told, hint)
 
     def _known_fields(self, place: tuple[int | str, ...]) -> list[str]:
         """The names at the place of an unknown one; of a union, those of all its members."""
-        schema = self._adapter.json_schema(mode="validation")
+        if self._schema is None:
+            self._schema = self._adapter.json_schema(mode="validation")
+        schema = self._schema
         definitions = [*schema.get("$defs", {}).values(), schema]
         if len(place) > 1 and place[-2] == "parameters":
             definitions = [entry for entry in definitions if entry.get("title", "").endswith("Parameters")]
@@ -117,11 +131,11 @@ class _InMemoryParser(MultiPartParser):
     spool_max_size = 1 << 31
 
 
-async def _read_all(request: Request) -> bytes:
+async def _read_all(request: Request) -> bytearray:
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-    return bytes(body)
+    return body
 
 
 async def _values_of(form: FormData) -> tuple[dict[str, Any], bytes | None]:
@@ -152,10 +166,14 @@ async def _values_of(form: FormData) -> tuple[dict[str, Any], bytes | None]:
 
 
 def _words_of(details: ErrorDetails) -> str:
-    place = ".".join(str(part) for part in details["loc"])
+    place = ".".join(str(part)[:_SHOWN_CHARACTERS] for part in details["loc"])
     message = details["msg"].removeprefix("Value error, ")
     if details["type"] == "extra_forbidden":
         return f"unknown field {place!r}"
+    if details["type"] == "union_tag_not_found":
+        return f"field {details['ctx']['discriminator']} is missing"
+    if details["type"] == "union_tag_invalid":
+        return f"field {details['ctx']['discriminator']} is unknown, expected {details['ctx']['expected_tags']}"
     if details["type"] == "missing":
         return f"field {place!r} is missing"
     if message.startswith("Input should be "):

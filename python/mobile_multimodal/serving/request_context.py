@@ -59,8 +59,10 @@ class RequestContext:
         try:
             with bound_to_request(request_id):
                 await self._app(scope, receive, send_with_id)
-        except (ClientGoneError, ClientDisconnect):
+        except ClientGoneError:
             pass  # nobody is there to be answered
+        except ClientDisconnect:
+            metrics.client_left()  # before its request was whole
         except asyncio.CancelledError:
             if not self._services.is_draining or status:
                 raise

@@ -49,6 +49,7 @@ def run_server(settings: ServeSettings, on_listening: Callable[[Addresses, Servi
     Raises InvalidInputError (an address cannot be listened on), and what create_app and its workers raise.
     """
     configure_logging(settings.logging)
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # its comings and goings are told here
     config = uvicorn.Config(_nothing, loop="auto", log_config=None)  # only to learn which event loop is installed
     factory = config.get_loop_factory()
     loop = asyncio.new_event_loop() if factory is None else factory()
@@ -104,6 +105,7 @@ class _Run:
         finally:
             for number in _SIGNALS:
                 loop.remove_signal_handler(number)
+        _log.info("stopped", extra={"exit_code": self._exit_code})
         return self._exit_code
 
     async def _serve(self) -> None:
@@ -137,6 +139,10 @@ class _Run:
         try:
             while not (server.started or task.done()):
                 await asyncio.sleep(0.005)
+            _log.info(
+                "listening",
+                extra={"api": addresses.api, "metrics": addresses.metrics, "model_version": services.model.sha256},
+            )
             self._on_listening(addresses, services)
             await asyncio.wait({task})  # `await task` would cancel it together with this
             task.result()

@@ -89,7 +89,11 @@ class SettingFields(BaseSettings):
         description="how long the first of a batch waits for others",
     )
     max_wait_seconds: float | None = Field(
-        None, ge=0.001, le=3600, allow_inf_nan=False, description="requests that would wait longer are answered 503"
+        default=PoolSettings.max_wait_seconds,
+        ge=0.001,
+        le=3600,
+        allow_inf_nan=False,
+        description="requests that would wait longer are answered 503",
     )
     stuck_grace_seconds: float = Field(
         default=PoolSettings.stuck_grace_seconds,
@@ -142,7 +146,7 @@ class SettingFields(BaseSettings):
     )
     max_body_bytes: int = Field(default=50_000_000, ge=1024, le=1 << 30, description="size of a request")
     max_buffered_bytes: int = Field(
-        default=512_000_000,
+        default=256_000_000,
         ge=1024,
         description="size of all requests that are there at one time",
     )

@@ -31,7 +31,7 @@ from mobile_multimodal.serving.inference import (
 )
 from mobile_multimodal.serving.picture_input import picture_of
 from mobile_multimodal.serving.problems import problem_of
-from mobile_multimodal.serving.request_body import Body, BodyReader
+from mobile_multimodal.serving.request_body import BodyReader
 from mobile_multimodal.serving.services import Services, services_of
 from mobile_multimodal.serving.workers.job import Job
 
@@ -91,23 +91,26 @@ _EMBED: Final[BodyReader[schemas.AnyTaskRequest]] = BodyReader(schemas.EmbedRequ
 
 async def _run(request: Request, reader: BodyReader[schemas.AnyTaskRequest]) -> Response:
     services = services_of(request)
-    body = await reader.read(request)
-    query = await _query_of(services, request, body)
-    fields = body.fields
-    if isinstance(fields, schemas.CaptionRequest) and fields.stream:
+    query, is_stream = await _query_of(services, request, reader)
+    if is_stream:
         return await _stream(services, request, query)
     outcome = await answer(services, request, query)
     return JSONResponse(response_body(services, request, query, outcome))
 
 
-async def _query_of(services: Services, request: Request, body: Body[schemas.AnyTaskRequest]) -> Query:
+async def _query_of(
+    services: Services, request: Request, reader: BodyReader[schemas.AnyTaskRequest]
+) -> tuple[Query, bool]:
+    """What is asked, and whether as a stream. The body itself is let go: it may be as large as the picture."""
+    body = await reader.read(request)
     fields = body.fields
     check_model(services, fields.model)
     deadline = deadline_of(services, fields.deadline_seconds)
     image = body.upload
     if image is None and fields.image is not None:
         image = await picture_of(services, request, fields.image, deadline=deadline)
-    return Query(job=_job_of(fields, image), deadline=deadline)
+    is_stream = isinstance(fields, schemas.CaptionRequest) and fields.stream
+    return Query(job=_job_of(fields, image), deadline=deadline), is_stream
 
 
 def _job_of(fields: schemas.AnyTaskRequest, image: bytes | None) -> Job:
