@@ -153,7 +153,7 @@ def test_a_port_that_is_taken_is_told_with_the_next_step() -> None:
 
 
 def test_a_host_without_an_address_is_told() -> None:
-    with pytest.raises(InvalidInputError, match="host .* has no address"):
+    with pytest.raises(InvalidInputError, match=r"host .* has no address"):
         listen("no.such.host.invalid", 0, "port")
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from mobile_multimodal.compile.container import Metadata
 from mobile_multimodal.compile.language_checkpoint import LanguageCheckpoint, LanguageShape
 from mobile_multimodal.compile.language_layers import GELU, LanguageLayers
+from mobile_multimodal.compile.popularity import NUMBERS, append_to_picture, append_to_text, unit
 from mobile_multimodal.compile.program import ProgramBuilder, State, TensorStore, Value
 from mobile_multimodal.model.program import Program
 
@@ -46,7 +47,7 @@ def build_language_tower(
     return LanguageTower(
         programs=(
             _build_embed_text(shape, layers, ProgramBuilder("embed_text", tensors)),
-            _build_embed_image(shape, layers, ProgramBuilder("embed_image", tensors)),
+            _build_embed_image(checkpoint, layers, ProgramBuilder("embed_image", tensors)),
             _build_prepare_question(shape, layers, ProgramBuilder("prepare_question", tensors), first_state),
             _build_answer_question(
                 shape, layers, ProgramBuilder("answer_question", tensors), first_state, len(checkpoint.answers)
@@ -61,22 +62,35 @@ def build_language_tower(
 
 def _build_embed_text(shape: LanguageShape, layers: LanguageLayers, builder: ProgramBuilder) -> Program:
     x = layers.shared_text(builder, builder.input("tokens", "i32"), builder.input("positions", "i32"))
-    return _finish_embedding(shape, layers, builder, "text", layers.mean(builder, x, shape.width), shape.text_hidden)
+    y = _embed(shape, layers, builder, "text", layers.mean(builder, x, shape.width), shape.text_hidden)
+    if shape.popularity_rows:
+        y = append_to_text(builder, unit(builder, "text", y, shape.embedding_width))
+    return _finish_embedding(shape, builder, y)
 
 
-def _build_embed_image(shape: LanguageShape, layers: LanguageLayers, builder: ProgramBuilder) -> Program:
+def _build_embed_image(checkpoint: LanguageCheckpoint, layers: LanguageLayers, builder: ProgramBuilder) -> Program:
+    shape = checkpoint.shape
     mean = layers.mean(builder, builder.input("features", "f32"), shape.feature_width)
-    return _finish_embedding(shape, layers, builder, "picture", mean, shape.picture_hidden)
+    y = _embed(shape, layers, builder, "picture", mean, shape.picture_hidden)
+    if shape.popularity_rows:
+        y = unit(builder, "picture", y, shape.embedding_width)
+        bits = layers.bits_of(shape.head_bits)
+        y = append_to_picture(builder, checkpoint, y, shape.popularity_rows, shape.embedding_width, bits)
+    return _finish_embedding(shape, builder, y)
 
 
-def _finish_embedding(
+def _embed(
     shape: LanguageShape, layers: LanguageLayers, builder: ProgramBuilder, side: str, mean: Value, hidden: int
-) -> Program:
+) -> Value:
     width = shape.width if side == "text" else shape.feature_width
     x = layers.norm(builder, f"{side}_norm", mean, width)
     x = layers.linear(builder, f"{side}_up", x, (hidden, width), shape.bits, activation=GELU)
-    y = layers.linear(builder, f"{side}_head", x, (shape.embedding_width, hidden), shape.head_bits)
-    builder.output("embedding", builder.apply("reshape", [y], [shape.embedding_width]))
+    return layers.linear(builder, f"{side}_head", x, (shape.embedding_width, hidden), shape.head_bits)
+
+
+def _finish_embedding(shape: LanguageShape, builder: ProgramBuilder, y: Value) -> Program:
+    width = shape.embedding_width + (NUMBERS if shape.popularity_rows else 0)
+    builder.output("embedding", builder.apply("reshape", [y], [width]))
     return builder.finish()
 
 

@@ -25,6 +25,10 @@ class LanguageLayers:
         self._shape = checkpoint.shape
         self._override = bits_override
 
+    def bits_of(self, trained: int) -> int:
+        """The bits of a matrix that was trained with so many."""
+        return trained if self._override is None else self._override
+
     def linear(
         self,
         builder: ProgramBuilder,

@@ -64,41 +64,70 @@ class SettingFields(BaseSettings):
     page: bool = Field(default=True, description="serve the page at /")
     docs: bool = Field(default=False, description="serve the API's reference at /docs")
 
-    # Workers and their queue.
+    # Workers and their queue: the pool has chosen, and measured, the defaults.
     workers: int | None = Field(default=None, ge=1, le=256, description="processes that work; by default one a CPU")
-    threads_per_worker: int = Field(default=1, ge=1, le=MAX_THREADS, description="threads of each")
-    queue_length: int = Field(default=64, ge=1, le=100_000, description="requests that may wait; more are answered 503")
-    queue_bytes: int = Field(
-        default=256 << 20, ge=1, le=1 << 40, description="bytes of pictures that may wait; more are answered 503"
+    threads_per_worker: int = Field(
+        default=PoolSettings.threads_per_worker, ge=1, le=MAX_THREADS, description="threads of each"
     )
-    max_batch: int = Field(default=8, ge=1, le=64, description="captions computed together at most")
+    queue_length: int = Field(
+        default=PoolSettings.queue_length, ge=1, le=100_000, description="requests that may wait; more are answered 503"
+    )
+    queue_bytes: int = Field(
+        default=PoolSettings.queue_bytes,
+        ge=1,
+        le=1 << 40,
+        description="bytes of pictures that may wait; more are answered 503",
+    )
+    max_batch: int = Field(
+        default=PoolSettings.max_batch, ge=1, le=64, description="captions computed together at most"
+    )
     batch_wait_milliseconds: float = Field(
-        default=2.0, ge=0, le=1000, allow_inf_nan=False, description="how long the first of a batch waits for others"
+        default=PoolSettings.batch_wait_milliseconds,
+        ge=0,
+        le=1000,
+        allow_inf_nan=False,
+        description="how long the first of a batch waits for others",
     )
     max_wait_seconds: float | None = Field(
         None, ge=0.001, le=3600, allow_inf_nan=False, description="requests that would wait longer are answered 503"
     )
     stuck_grace_seconds: float = Field(
-        default=2.0, ge=0.1, le=600, allow_inf_nan=False, description="a worker this long behind a deadline is replaced"
+        default=PoolSettings.stuck_grace_seconds,
+        ge=0.1,
+        le=600,
+        allow_inf_nan=False,
+        description="a worker this long behind a deadline is replaced",
     )
     feature_cache_bytes: int = Field(
-        default=16 << 20, ge=0, le=1 << 34, description="encoded pictures that each worker keeps at hand"
+        default=PoolSettings.feature_cache_bytes,
+        ge=0,
+        le=1 << 34,
+        description="encoded pictures that each worker keeps at hand",
     )
     picture_cache_bytes: int = Field(
-        default=4 << 20, ge=0, le=1 << 34, description="decoded pictures that each worker keeps at hand"
+        default=PoolSettings.picture_cache_bytes,
+        ge=0,
+        le=1 << 34,
+        description="decoded pictures that each worker keeps at hand",
     )
     worker_memory_bytes: int | None = Field(default=None, ge=1 << 26, description="a worker above it is replaced")
     start_seconds: float = Field(
-        default=60.0, ge=0.1, le=3600, allow_inf_nan=False, description="time for a worker to become ready"
+        default=PoolSettings.start_seconds,
+        ge=0.1,
+        le=3600,
+        allow_inf_nan=False,
+        description="time for a worker to become ready",
     )
     silent_seconds: float = Field(
-        default=5.0,
+        default=PoolSettings.silent_seconds,
         ge=0.1,
         le=3600,
         allow_inf_nan=False,
         description="a free worker that is silent so long is replaced",
     )
-    retries: int = Field(default=1, ge=0, le=10, description="how often a request is tried again when its worker died")
+    retries: int = Field(
+        default=PoolSettings.retries, ge=0, le=10, description="how often a request is tried again when its worker died"
+    )
 
     # Bounds on a request.
     deadline_seconds: float = Field(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 
 import torch
 from tokenizers import Tokenizer
 
 from mobile_multimodal.evaluation.caption_metrics import CaptionScores, score_captions
+from mobile_multimodal.quantization.fast_types import fast_products
 from mobile_multimodal.training.caption_model import CaptionModel
 from mobile_multimodal.training.caption_text import decode
 from mobile_multimodal.training.decoding import BeamSettings, beam_search
@@ -41,7 +43,7 @@ class DevEvaluation:
         for start in range(0, len(self._references), self._chunk):
             rows = range(start, min(start + self._chunk, len(self._references)))
             features = torch.from_numpy(self._cache.read(rows, [0] * len(rows)))
-            with torch.autocast("cpu", torch.bfloat16, enabled=not self._exact):
+            with nullcontext() if self._exact else fast_products():
                 token_lists = beam_search(model, features, beam or self.beam)
             captions.extend(decode(self._tokenizer, tokens) for tokens in token_lists)
         return captions

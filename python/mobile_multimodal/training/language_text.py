@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mobile_multimodal.errors import InvalidInputError
+from mobile_multimodal.quantization.fast_types import fast_products
 from mobile_multimodal.training.caption_model import FULL_PRECISION
 from mobile_multimodal.training.language_model import Rows, SharedText
 
@@ -121,7 +123,7 @@ class TextStates:
         batch = TextBatch.of(tokens, segments)
         # bf16 halves the time of the float layers; the low-bit ones are faster in the core's own integers.
         is_float = self._model.config.shared_bits == FULL_PRECISION
-        with torch.autocast("cpu", torch.bfloat16, enabled=is_float):
+        with fast_products() if is_float else nullcontext():
             states = self._model(batch.tokens, batch.positions, batch.segments, batch.rows)
         return states.float(), batch.rows
 

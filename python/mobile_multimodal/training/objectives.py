@@ -8,6 +8,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from mobile_multimodal.quantization.fast_types import fast_products
 from mobile_multimodal.training.caption_data import CaptionBatch, make_batch
 from mobile_multimodal.training.caption_model import CaptionModel
 from mobile_multimodal.training.caption_text import EOS, PAD, decode
@@ -28,7 +29,7 @@ class SupervisedObjective:
 
     def loss(self, model: CaptionModel, batch: CaptionBatch) -> tuple[Tensor, float]:
         probabilities = None
-        with torch.autocast("cpu", torch.bfloat16):
+        with fast_products():
             if self._teachers:
                 with torch.no_grad():
                     parts = [teacher(batch.features, batch.batch).softmax(dim=-1) for teacher in self._teachers]
@@ -48,7 +49,7 @@ class SelfCriticalObjective:
         self._reward, self._tokenizer, self._samples, self._max_tokens = reward, tokenizer, samples, max_tokens
 
     def loss(self, model: CaptionModel, batch: CaptionBatch) -> tuple[Tensor, float]:
-        with torch.autocast("cpu", torch.bfloat16):
+        with fast_products():
             drawn, lengths = sample(model, batch.features, self._samples, self._max_tokens)
         rows = [line[:length] for line, length in zip(drawn.tolist(), lengths.tolist(), strict=True)]
         pictures = batch.pictures.repeat_interleave(self._samples).tolist()
@@ -62,7 +63,7 @@ class SelfCriticalObjective:
         # A caption cut at max_tokens never chose its end token.
         finished = torch.tensor([row[-1] == EOS for row in rows])[caption_of_row]
         advantage = advantage * (finished | (again.targets != EOS))
-        with torch.autocast("cpu", torch.bfloat16):
+        with fast_products():
             logits = model(batch.features, again.batch)
         return policy_gradient_loss(logits, again.targets, advantage), float(rewards.mean())
 
@@ -78,7 +79,7 @@ class ImitationObjective:
         self._teacher, self._samples, self._max_tokens = teacher.eval(), samples, max_tokens
 
     def loss(self, model: CaptionModel, batch: CaptionBatch) -> tuple[Tensor, float]:
-        with torch.autocast("cpu", torch.bfloat16):
+        with fast_products():
             drawn, _ = sample(self._teacher, batch.features, self._samples, self._max_tokens)
             captions = [[token for token in row if token not in (EOS, PAD)] for row in drawn.tolist()]
             again = make_batch(batch.features, captions, batch.pictures)

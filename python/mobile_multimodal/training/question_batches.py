@@ -23,9 +23,13 @@ _FROM_A_PICTURE = 4  # questions of a generated set that share a look at its pic
 
 @dataclass(frozen=True)
 class QuestionMix:
-    """How many questions of each kind a batch of `total` has; a statement counts twice: a true one and a false one."""
+    """How many questions of each kind a batch of `total` has; a statement counts twice: a true one and a false one.
+
+    `offered` are generated questions with options beside them.
+    """
 
     options: int = 24
+    offered: int = 0
     open: int = 16
     yes_no: int = 48
     statements: int = 24
@@ -33,16 +37,18 @@ class QuestionMix:
 
     @property
     def total(self) -> int:
-        return self.options + self.open + self.yes_no + 2 * self.statements + sum(self.generated.values())
+        return (
+            self.options + self.offered + self.open + self.yes_no + 2 * self.statements + sum(self.generated.values())
+        )
 
 
 @dataclass(frozen=True)
 class QuestionBatch:
     """Texts about pictures: first every option of the questions that have some, then questions to answer.
 
-    features [pictures, 49, 1280]; owner [texts]: the picture of each text; option_counts [choices] and right [choices]:
-    how many options each choice has and which is right; targets [texts - options]: the class of each answer;
-    parts: which part each target belongs to.
+    features [pictures, 49, width]; owner [texts]: the picture of each text; option_counts [choices] and right
+    [choices]: how many options each choice has and which is right; targets [texts - options]: the class of each answer;
+    parts: which part each target belongs to; offered: how many of the choices, the last ones, are generated questions.
     """
 
     features: Tensor
@@ -52,6 +58,7 @@ class QuestionBatch:
     right: Tensor
     targets: Tensor
     parts: list[str]
+    offered: int = 0
 
     @property
     def options(self) -> int:
@@ -71,8 +78,10 @@ class QuestionBatches:
         statements: Statements,
         generated: Mapping[str, Sequence[AskedQuestion]],
         hard_share: float = 0.7,
+        offered: Sequence[AskedQuestion] = (),
     ) -> None:
         self._pictures, self._answers, self._mix, self._hard_share = pictures, answers, mix, hard_share
+        self._offered = list(offered)
         self._choices, self._yes_no, self._statements = list(choices), _known(yes_no, answers), statements
         self._open = _known(choices, answers)
         self._generated = {name: _by_picture(_known(asked, answers)) for name, asked in generated.items()}
@@ -87,6 +96,7 @@ class QuestionBatches:
         def share(count: int) -> int:
             return max(1, round(count * size / self._mix.total)) if count else 0
 
+        offered = _Deck(len(self._offered), random)
         choices, open_ones = _Deck(len(self._choices), random), _Deck(len(self._open), random)
         yes_no, statements = _Deck(len(self._yes_no), random), _Deck(len(self._statements), random)
         groups = {name: _Deck(len(found), random) for name, found in self._generated.items()}
@@ -94,6 +104,9 @@ class QuestionBatches:
             draft = _Draft(self._answers)
             for place in choices.take(share(self._mix.options)):
                 draft.offer(self._choices[place])
+            for place in offered.take(share(self._mix.offered)):
+                draft.offer(self._offered[place])
+                draft.offered += 1
             for place in open_ones.take(share(self._mix.open)):
                 draft.ask(self._open[place], OPEN)
             for place in yes_no.take(share(self._mix.yes_no)):
@@ -145,6 +158,7 @@ class _Draft:
         self._right: list[int] = []
         self._targets: list[int] = []
         self._parts: list[str] = []
+        self.offered = 0
 
     def offer(self, question: AskedQuestion) -> None:
         row = self._rows.setdefault(question.picture, len(self._rows))
@@ -172,6 +186,7 @@ class _Draft:
             torch.tensor(self._right, dtype=torch.long),
             torch.tensor(self._targets, dtype=torch.long),
             self._parts,
+            self.offered,
         )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mobile_multimodal.quantization.fast_types import fast_products
 from mobile_multimodal.training.answer_vocabulary import NO, YES, AnswerVocabulary
 from mobile_multimodal.training.language_model import QuestionModel
 from mobile_multimodal.training.language_sets import OPTIONS, YES_NO, AskedQuestion
@@ -57,6 +58,10 @@ class QuestionDev:
         self._pictures, self._states = pictures, states
         self._sees_pictures, self._exact = sees_pictures, exact
 
+    def on(self, pictures: PictureFeatures) -> QuestionDev:
+        """The same questions about the same pictures with other features."""
+        return QuestionDev(self.sets, pictures, self._states, self.answers, self._sees_pictures, self._exact)
+
     def __call__(self, model: QuestionModel) -> DevFigures:
         figures: dict[str, float] = {}
         for name, questions in self.sets.items():
@@ -97,7 +102,7 @@ class QuestionDev:
             chosen = pictures[start : start + _AT_ONCE]
             place = {picture: row for row, picture in enumerate(dict.fromkeys(chosen))}
             x, rows = self._states.read(texts[start : start + _AT_ONCE])
-            with nullcontext() if self._exact else torch.autocast("cpu", torch.bfloat16):
+            with nullcontext() if self._exact else fast_products():
                 memory = model.look(self._pictures.read(list(place))) if self._sees_pictures else None
                 owner = torch.tensor([place[picture] for picture in chosen]) if self._sees_pictures else None
                 answers, score = model(x, rows, memory, owner)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mobile_multimodal.quantization.fast_types import fast_products
 from mobile_multimodal.training.language_model import QuestionModel
 from mobile_multimodal.training.language_text import TextStates
 from mobile_multimodal.training.question_batches import QuestionBatch
@@ -70,10 +71,17 @@ def ask(
     model: QuestionModel, states: TextStates, batch: QuestionBatch, noise: Noise, sees_pictures: bool = True
 ) -> tuple[Tensor, Tensor]:
     """Scores of the options [options] and logits of the questions behind them [questions, answers]."""
+    return ask_about(model, states, batch, noise, noise.on_features(batch.features) if sees_pictures else None)
+
+
+def ask_about(
+    model: QuestionModel, states: TextStates, batch: QuestionBatch, noise: Noise, features: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """The same with features [pictures, 49, 1280] that have their noise already; None leaves the pictures out."""
     x, rows = states.read(batch.texts)
-    with torch.autocast("cpu", torch.bfloat16):
-        memory = model.look(noise.on_features(batch.features)) if sees_pictures else None
-        logits, scores = model(noise.on_states(x), rows, memory, batch.owner if sees_pictures else None)
+    with fast_products():
+        memory = None if features is None else model.look(features)
+        logits, scores = model(noise.on_states(x), rows, memory, None if features is None else batch.owner)
     return scores[: batch.options], logits[batch.options :]
 
 
@@ -96,6 +104,10 @@ class QuestionObjective:
         loss = self.of(*self.ask(model, batch), batch)
         return loss, loss.item()
 
+    def loss_on(self, model: QuestionModel, batch: QuestionBatch, features: Tensor) -> Tensor:
+        """The loss with features [pictures, 49, 1280] in place of what the batch holds of its pictures."""
+        return self.of(*ask_about(model, self._states, batch, self._noise, features), batch)
+
     def ask(self, model: QuestionModel, batch: QuestionBatch) -> tuple[Tensor, Tensor]:
         """Scores [options] and logits [questions, answers] under noise."""
         return ask(model, self._states, batch, self._noise, self._sees_pictures)
@@ -111,7 +123,8 @@ class QuestionObjective:
 class QuestionImitation:
     """The twin's probabilities over options and answers, with a share of the plain loss.
 
-    untaught: generated sets that the student learns from their answers alone, as it can do better than its twin.
+    untaught: generated sets that the student learns from their answers alone, as it can do better than its twin; so
+    are generated questions with options.
     """
 
     def __init__(
@@ -135,9 +148,13 @@ class QuestionImitation:
             loss = loss + _ANSWERS_WEIGHT * divergence(logits[~untaught], taught_logits[~untaught])
         if bool(untaught.any()):
             loss = loss + F.cross_entropy(logits[untaught], batch.targets[untaught])
-        if batch.options:
-            counts = batch.option_counts
-            loss = loss + divergence(option_table(scores, counts), option_table(taught_scores, counts))
+        counts, taught = batch.option_counts, len(batch.option_counts) - batch.offered
+        if taught:
+            known = slice(0, int(counts[:taught].sum()))
+            tables = (option_table(found[known], counts[:taught]) for found in (scores, taught_scores))
+            loss = loss + divergence(*tables)
+        if batch.offered:
+            loss = loss + option_loss(scores[int(counts[:taught].sum()) :], counts[taught:], batch.right[taught:])
         return loss, loss.item()
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mobile_multimodal.quantization.fast_types import fast_products
 from mobile_multimodal.training.language_model import SharedText
 from mobile_multimodal.training.language_text import Text, TextBatch, WordPieces
 from mobile_multimodal.training.question_dev import DevFigures
@@ -56,7 +57,7 @@ def layer_errors(student: SharedText, teacher: SharedText, batch: TextBatch) -> 
     """mean((student - teacher)^2) / variance(teacher) of the states after each layer."""
     parts = (batch.tokens, batch.positions, batch.segments, batch.rows)
     real = batch.rows.real
-    with torch.autocast("cpu", torch.bfloat16):
+    with fast_products():
         with torch.no_grad():
             taught = [states[:real].float() for states in teacher.layer_states(*parts)[1:]]
         learned = [states[:real].float() for states in student.layer_states(*parts)[1:]]

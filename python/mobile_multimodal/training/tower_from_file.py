@@ -1,0 +1,89 @@
+"""Reads the language tower of a model file back into trainable parts: training goes on where no checkpoint is left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mobile_multimodal.compile.pack import unpack_codes
+from mobile_multimodal.compile.weight_codes import QuantizedMatrix
+from mobile_multimodal.errors import InvalidInputError
+from mobile_multimodal.model.info import read_program
+
+_SECTION = "language."
+_PROGRAMS = ("embed_text", "embed_image", "prepare_question", "answer_question")
+
+
+class FileTower:
+    """Weights by the names of the training modules; codes of 2 bits become the middles of their steps.
+
+    The segments' table is kept as a difference in the file: `position.weight` holds segment 0's row, whose own row here
+    is zero. The sums are the same.
+    """
+
+    def __init__(self, path: Path) -> None:
+        from gguf import GGUFReader
+
+        from mobile_multimodal import native
+
+        engine = native.Engine(str(path))
+        if missing := [name for name in _PROGRAMS if name not in engine.programs()]:
+            raise InvalidInputError(f"{path} lacks {', '.join(missing)}", hint="pass a file with a language tower")
+        content = engine.metadata()
+        self.vocabulary: list[str] = list(content["mm.wordpiece.tokens"])
+        self.answers: list[str] = list(content["mm.answers"])
+        self._arrays = {
+            tensor.name.removeprefix(_SECTION): np.array(tensor.data)
+            for tensor in GGUFReader(path).tensors
+            if tensor.name.startswith(_SECTION)
+        }
+        self._sizes = _matrix_sizes(content)
+        self._bits: dict[str, int] = {}
+        self.weights = self._read()
+
+    def fill(self, model: torch.nn.Module) -> None:
+        """Sets every parameter of a part of the tower; its shape and bits have to be those of the file."""
+        own = model.state_dict()
+        model.load_state_dict({name: self.weights[name] for name in own})
+
+    def _read(self) -> dict[str, Tensor]:
+        weights: dict[str, Tensor] = {}
+        for name, array in self._arrays.items():
+            base, _, kind = name.rpartition(".")
+            if kind in ("w2", "w4", "w8"):
+                matrix = self._matrix(base, int(kind[1]), array)
+                weights[f"{base}.weight"] = torch.from_numpy(matrix.dequantized())
+                if matrix.bits < 8:
+                    weights[f"{base}.scale"] = torch.from_numpy(matrix.scale[:, None].copy())
+            elif kind != "scale":
+                weights[name] = torch.from_numpy(array.astype(np.float32))
+        weights["position.weight"] = weights.pop("position.table")
+        weights["segment.weight"] = weights.pop("segment.table")
+        return weights
+
+    def _matrix(self, base: str, bits: int, packed: NDArray[np.int8]) -> QuantizedMatrix:
+        n, k = self._sizes[base]
+        codes = unpack_codes(packed, bits, n, k)
+        zero2 = 256 if bits == 8 else (1 << bits) - 1
+        return QuantizedMatrix(codes, self._arrays[f"{base}.scale"].astype(np.float32), bits, zero2)
+
+
+def _matrix_sizes(content: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+    """Rows and columns of each packed matrix, from the instructions that use it."""
+    sizes: dict[str, tuple[int, int]] = {}
+    for name in _PROGRAMS:
+        program = read_program(content, name)
+        for step in program.instructions:
+            if step.operation in ("linear", "embedding"):
+                slot = step.inputs[1]
+                assert slot is not None
+                tensor = program.tensors[slot - len(program.inputs)]
+                base = tensor.removeprefix(_SECTION).rpartition(".")[0]
+                sizes[base] = (int(step.attributes[1]), int(step.attributes[2]))
+    return sizes
