@@ -297,6 +297,8 @@ def test_expected_wait_counts_seconds_by_task_and_what_readers_leave() -> None:
         expected.add("caption", 0.4, 8)
         expected.add("ocr", 0.2, 1)
     assert expected.seconds_before("caption", [], []) == 0.0
+    assert expected.seconds_before("caption", [], [("caption", 8, 0.0)] * 2) == 0.0  # the third is free
+    assert expected.seconds_before("caption", [], [("caption", 8, 0.1)] * 3) == pytest.approx(3 * 0.3 / 3)
     assert expected.seconds_before("caption", ["caption"] * 6, []) == pytest.approx(6 * 0.05 / 3)
     assert expected.seconds_before("ocr", ["ocr"] * 4 + ["caption"] * 50, []) == pytest.approx(4 * 0.2 / 2)
     # Two pages hold two of three workers: captions have the third.
@@ -304,7 +306,7 @@ def test_expected_wait_counts_seconds_by_task_and_what_readers_leave() -> None:
     assert expected.seconds_before("caption", ["caption"] * 4, running) == pytest.approx(4 * 0.05 + 0.1)
     assert expected.seconds_before("ocr", [], running) == pytest.approx(2 * 0.15 / 2)
     # A batch that takes longer than expected is expected to end now.
-    assert expected.seconds_before("ocr", [], [("ocr", 1, 9.0)]) == 0.0
+    assert expected.seconds_before("ocr", [], [("ocr", 1, 9.0)] * 2) == 0.0
 
 
 def test_expected_wait_of_one_worker_is_all_that_is_before_it() -> None:

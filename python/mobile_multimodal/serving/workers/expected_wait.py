@@ -33,14 +33,16 @@ class ExpectedWait:
         waiting  the tasks of the jobs in the queue
         running  for each busy worker: task, jobs of its batch, seconds since it began
         """
+        waiting, running = list(waiting), list(running)
+        reading = sum(name == "ocr" for name, _, _ in running)
+        if not waiting and len(running) < self._workers and (task != "ocr" or reading < self._max_readers):
+            return 0.0  # there is a worker for it now
         work = {True: 0.0, False: 0.0}  # of readers, and of all others
-        readers = 0
         for name in waiting:
             work[name == "ocr"] += self._seconds_of(name)
-            readers += name == "ocr"
         for name, jobs, elapsed in running:
             work[name == "ocr"] += max(0.0, jobs * self._seconds_of(name) - elapsed)
-            readers += name == "ocr"
+        readers = reading + waiting.count("ocr")
         if self._workers == 1:
             return sum(work.values())
         if task == "ocr":

@@ -27,8 +27,8 @@ class PoolSettings:
     queue_bytes              so many bytes their pictures may have together; a single one may have more
     max_batch                at most so many captions in one turn of a worker; each beyond the first adds 1.2 MB to it
     batch_wait_milliseconds  so long the first caption of a batch waits for others
-    max_wait_seconds         a job that would wait longer for a worker, by what jobs took lately, is refused at once;
-                             one is always let in where none waits. None is no bound but those on the queue
+    max_wait_seconds         a job that would wait longer for a worker, by what jobs took lately, is refused at once.
+                             None is no bound but those on the queue
     stuck_grace_seconds      a worker still busy so long after its jobs' deadlines is killed
     silent_seconds           a worker that answers nothing for so long does not count as ready; it is killed when it is
                              idle (when it is busy, its jobs' deadlines decide)

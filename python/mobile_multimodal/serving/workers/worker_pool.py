@@ -236,7 +236,7 @@ class WorkerPool:
 
     def _check_wait(self, job: Job) -> None:
         bound = self._settings.max_wait_seconds
-        if bound is None or not len(self._queue):
+        if bound is None:
             return
         now = time.monotonic()
         running = [
