@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -95,3 +96,9 @@ def test_openai_s_addresses_have_openai_s_shape(
 def test_a_path_that_only_begins_like_one_of_openai_s_is_none() -> None:
     assert problems.is_openai_path("/v1/models/x")
     assert not problems.is_openai_path("/v1/modelsx")
+
+
+def test_the_guide_lists_every_problem(root: Path) -> None:
+    guide = (root / "docs" / "serving.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"^\| (\d{3}) \| `([a-z-]+)` \|", guide, re.MULTILINE))
+    assert listed == {(str(problems.status_of(kind(""))), problems.name_of(kind(""))) for kind in all_errors()}

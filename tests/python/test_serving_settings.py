@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import fields
 from pathlib import Path
 
@@ -165,3 +166,23 @@ def test_a_wrong_flag_ends_with_code_2_and_its_reason(capsys: pytest.CaptureFixt
     told = capsys.readouterr().err
     assert "mobile-mm: 2 settings are wrong:" in told
     assert "setting port is '70000' by --port, expected less than or equal to 65535" in told
+
+
+def test_the_guide_lists_every_setting_with_its_default(root: Path) -> None:
+    guide = (root / "docs" / "serving.md").read_text(encoding="utf-8")
+    listed = dict(re.findall(r"^\| `(\w+)` \| .* \| (\S+) \|$", guide, re.MULTILINE))
+    for setting in setting_names.all_settings():
+        if setting.path[1:]:
+            assert f"`{'.'.join(setting.path[:-1])}`" in guide
+            continue
+        default = setting.field.default
+        shown = listed.pop(setting.name)
+        if default in (None, ()):
+            assert shown == "-"
+        elif isinstance(default, bool):
+            assert shown == ("on" if default else "off")
+        elif isinstance(default, (int, float)):
+            assert float(shown.replace(",", "")) == default
+        else:
+            assert shown == f"`{default}`"
+    assert not listed

@@ -95,7 +95,9 @@ class RequestContext:
         if error is not None:
             line["problem"] = name_of(error)
         with bound_to_request(state["request_id"]):
-            _log.info("request", extra=line)
+            # Probes come every few seconds, and tell something when they fail.
+            is_routine = endpoint.startswith("/health") and status == 200
+            _log.log(logging.DEBUG if is_routine else logging.INFO, "request", extra=line)
 
 
 def _request_id(headers: Headers) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, get_args, get_origin
+from types import UnionType
+from typing import Any, Final, Union, get_args, get_origin
 
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
@@ -94,7 +95,9 @@ class Setting:
 
     @property
     def _kinds(self) -> tuple[Any, ...]:
-        return (self.field.annotation, *get_args(self.field.annotation))
+        annotation = self.field.annotation
+        is_union = get_origin(annotation) in (Union, UnionType)
+        return (annotation, *get_args(annotation)) if is_union else (annotation,)
 
 
 def all_settings(owner: type[BaseModel] = SettingFields, above: Path = ()) -> Iterator[Setting]:
