@@ -44,6 +44,9 @@ OPTIONS = ("  Red.", "green ", "a blue wall . ")
 SIDE = 224  # of the pictures that the encoder takes
 STATEMENT = " A red dog . "
 QUESTION = "  What colour is the wall ?! "
+# At low bits one int8 code rounded the other way moves a score: PyTorch's own by up to 0.035 when its positions change
+# by 1e-6 of themselves (11 questions, 6 seeds). The float twin, of the same programs, is held to 1e-4.
+SCORE_FLIPS = 0.05
 
 
 @pytest.mark.usefixtures("shipped_model")
@@ -146,7 +149,7 @@ def _check_core(
         found_scores = np.log(shares) * heads["score_head"]["temperature"]
         expected_scores = scores[1:].numpy()
         differences = (found_scores - found_scores.mean()) - (expected_scores - expected_scores.mean())
-        assert np.abs(differences).max() < tolerance
+        assert np.abs(differences).max() < (tolerance if "twin" in packed.name else SCORE_FLIPS)
 
 
 def test_a_stage_names_the_one_that_it_needs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
