@@ -53,7 +53,6 @@ SHAPE = {
     "head_bits": 8,
     "project_bits": 8,
     "embedding_bits": 8,
-    "first_detail_block": 0,
     "popularity_rows": 0,
 }
 

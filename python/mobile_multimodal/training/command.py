@@ -61,7 +61,10 @@ def _add_language_arguments(parser: argparse.ArgumentParser) -> None:
         help="stamps of Tux Paint to compose pictures of; left out where they are not there (default: %(default)s)",
     )
     parser.add_argument(
-        "--start", type=Path, metavar="FILE", help="go on from the language tower of this model file (default: anew)"
+        "--start",
+        type=Path,
+        metavar="FILE",
+        help="take the shared layers from the tower of this model file (default: train them)",
     )
     parser.add_argument(
         "--scenes", type=int, default=6000, metavar="N", help="pictures composed of stamps (default: %(default)s)"
@@ -86,9 +89,10 @@ def run_train(arguments: argparse.Namespace) -> int:
         torch.set_num_threads(arguments.threads)
     torch.manual_seed(arguments.seed)
 
-    if arguments.task == "language":
-        return _train_language(arguments)
-    return _train_caption(arguments, lambda: CoreEncoder(arguments.encoder, arguments.threads))
+    def encoder() -> CoreEncoder:
+        return CoreEncoder(arguments.encoder, arguments.threads)
+
+    return _train_caption(arguments, encoder) if arguments.task == "caption" else _train_language(arguments, encoder)
 
 
 def _train_caption(arguments: argparse.Namespace, encoder: Callable[[], CoreEncoder]) -> int:
@@ -118,8 +122,7 @@ def _train_caption(arguments: argparse.Namespace, encoder: Callable[[], CoreEnco
     return 0
 
 
-def _train_language(arguments: argparse.Namespace) -> int:
-    from mobile_multimodal.training.core_encoder import CoreEncoder, core_trunk
+def _train_language(arguments: argparse.Namespace, encoder: Callable[[], CoreEncoder]) -> int:
     from mobile_multimodal.training.language_recipe import LanguageRecipe
     from mobile_multimodal.training.language_stages import LanguageStages
 
@@ -127,14 +130,7 @@ def _train_language(arguments: argparse.Namespace) -> int:
     if arguments.scenes < 10:
         raise InvalidInputError(f"option --scenes is {arguments.scenes}, expected 10 or more", hint="try 6000")
     recipe = LanguageRecipe(seed=arguments.seed, effort=arguments.effort, scenes=arguments.scenes)
-
-    def encoder() -> CoreEncoder:
-        return CoreEncoder(arguments.encoder, arguments.threads)
-
-    def trunk(first_block: int) -> CoreEncoder:
-        return core_trunk(arguments.encoder, arguments.threads, first_block)
-
-    stages = LanguageStages(arguments.data, arguments.out, recipe, encoder, trunk, arguments.stamps, arguments.start)
+    stages = LanguageStages(arguments.data, arguments.out, recipe, encoder, arguments.stamps, arguments.start)
     for stage in LANGUAGE_STAGES if arguments.stage == "all" else (arguments.stage,):
         stages.run(stage)
     result = arguments.out / "language.pt"

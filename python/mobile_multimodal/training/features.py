@@ -1,4 +1,4 @@
-"""Caches what the frozen image encoder gives, float16 features or trunk, of several views of each picture on disk.
+"""Caches what the frozen image encoder sees: float16 features of several views of each picture, on disk.
 
 View 0 is the picture, view 1 its mirror image; from view 2 on, random crops (60-100 % of the area, aspect within
 15 %), odd views mirrored. A crop depends on the picture's place and the view alone, so a cache can be made again.
@@ -19,7 +19,6 @@ from mobile_multimodal.errors import InvalidInputError
 Encode = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 SIDE = 224
 FEATURE_SHAPE = (49, 1280)
-TRUNK_SHAPE = (49, 192)
 _CROP_AREA = (0.6, 1.0)
 _CROP_ASPECT = 1 / 0.85
 
@@ -49,32 +48,25 @@ def render_view(picture: Image.Image, place: int, view: int) -> NDArray[np.uint8
 class FeatureCache:
     """Features of the pictures of one split: `{split}.txt` names the rows, `{split}_v{view}.f16` hold them."""
 
-    def __init__(self, folder: Path, split: str, views: int, shape: tuple[int, int] = FEATURE_SHAPE) -> None:
+    def __init__(self, folder: Path, split: str, views: int) -> None:
         names_file = folder / f"{split}.txt"
         if not names_file.is_file():
             raise InvalidInputError(f"no features of '{split}' in {folder}", hint="run the stage `features` first")
         self.names = names_file.read_text(encoding="utf-8").split("\n")
+        shape = (len(self.names), *FEATURE_SHAPE)
         paths = [folder / f"{split}_v{view}.f16" for view in range(views)]
         self.views = [view for view, path in enumerate(paths) if path.is_file()]
-        self._rows = {
-            view: np.memmap(paths[view], np.float16, "r", shape=(len(self.names), *shape)) for view in self.views
-        }
+        self._rows = {view: np.memmap(paths[view], np.float16, "r", shape=shape) for view in self.views}
 
     def read(
         self, rows: Sequence[int] | NDArray[np.int64], views: Sequence[int] | NDArray[np.int64]
     ) -> NDArray[np.float32]:
-        """Features [len(rows), 49, width] of rows, each in its view."""
+        """Features [len(rows), 49, 1280] of rows, each in its view."""
         return np.stack([self._rows[int(v)][int(r)] for r, v in zip(rows, views, strict=True)]).astype(np.float32)
 
 
 def build_cache(
-    folder: Path,
-    split: str,
-    pictures: Sequence[Path],
-    views: int,
-    encode: Encode,
-    batch: int = 16,
-    shape: tuple[int, int] = FEATURE_SHAPE,
+    folder: Path, split: str, pictures: Sequence[Path], views: int, encode: Encode, batch: int = 16
 ) -> None:
     """Computes the views that the folder does not hold yet; a view appears only when it is complete."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -84,7 +76,7 @@ def build_cache(
         if target.is_file():
             continue
         partial = target.with_suffix(".partial")
-        rows = np.memmap(partial, np.float16, "w+", shape=(len(pictures), *shape))
+        rows = np.memmap(partial, np.float16, "w+", shape=(len(pictures), *FEATURE_SHAPE))
         for start in tqdm(range(0, len(pictures), batch), desc=f"features {split} view {view}", mininterval=2):
             chosen = pictures[start : start + batch]
             pixels = [render_view(Image.open(path).convert("RGB"), start + i, view) for i, path in enumerate(chosen)]

@@ -7,13 +7,12 @@ from functools import cache, cached_property
 from pathlib import Path
 
 from mobile_multimodal.training.answer_vocabulary import AnswerVocabulary
-from mobile_multimodal.training.features import TRUNK_SHAPE
 from mobile_multimodal.training.language_recipe import LanguageRecipe
 from mobile_multimodal.training.language_sets import FOREIGN, OPTIONS, YES_NO, AskedQuestion, LanguageSets
 from mobile_multimodal.training.language_text import Text, TextStates, question_form
 from mobile_multimodal.training.offered_options import offer_options
 from mobile_multimodal.training.picture_features import PictureFeatures
-from mobile_multimodal.training.question_batches import QuestionBatches, QuestionMix
+from mobile_multimodal.training.question_batches import QuestionBatches
 from mobile_multimodal.training.question_dev import spread
 from mobile_multimodal.training.retrieval_objectives import PairBatches
 from mobile_multimodal.training.statements import Statements
@@ -27,7 +26,6 @@ class LanguageMaterial:
 
     def __init__(self, data: Path, out: Path, recipe: LanguageRecipe) -> None:
         self.questions_folder, self.features_folder = out / "questions", out / "features"
-        self.trunk_folder, self.details_folder = out / "trunk", out / "detail-features"
         self._answers_path, self._recipe = out / "answers.json", recipe
         self.sets = LanguageSets(data, self.questions_folder)
 
@@ -45,22 +43,10 @@ class LanguageMaterial:
 
     @cache  # noqa: B019 - one object a training
     def pictures(self, split: str) -> PictureFeatures:
-        """The cached features of a split: what captions and retrieval look at."""
-        return PictureFeatures(self.features_folder, split, self._views(split))
-
-    @cache  # noqa: B019 - one object a training
-    def details(self, split: str) -> PictureFeatures:
-        """The same of the second branch: what questions look at."""
-        return PictureFeatures(self.details_folder, split, self._views(split))
-
-    @cache  # noqa: B019 - one object a training
-    def trunk(self, split: str) -> PictureFeatures:
-        """What the second branch starts from, of the pictures of a split."""
-        return PictureFeatures(self.trunk_folder, split, self._views(split), TRUNK_SHAPE, split == "train")
-
-    def _views(self, split: str) -> dict[str, int]:
+        """The cached features of a split."""
         sources = self.sets.sources()
-        return {source: self._recipe.views[source] if split == "train" else 1 for source in sources}
+        views = {source: self._recipe.views[source] if split == "train" else 1 for source in sources}
+        return PictureFeatures(self.features_folder, split, views)
 
     def texts(self, split: str) -> list[Text]:
         """Every text of a split, as questions and as statements; of dev an evenly spaced part."""
@@ -82,30 +68,20 @@ class LanguageMaterial:
         captions, sentences = self.sets.captions("train"), self.sets.sentences("train")
         return PairBatches(self.pictures("train"), captions, sentences, sentences_share)
 
-    def trunk_pairs(self, sentences_share: float) -> PairBatches:
-        """The same with what the second branch starts from."""
-        captions, sentences, trunk = self.sets.captions("train"), self.sets.sentences("train"), self.trunk("train")
-        return PairBatches(trunk, captions, sentences, sentences_share, trunk.read)
-
     def question_texts(self) -> list[Text]:
         """What question batches and dev questions ask."""
         questions = [q for name in (OPTIONS, YES_NO, *self.sets.generated()) for q in self._asked(name, "train")]
         questions += self._offered
         return [*_texts_of(questions), *self._statements("train")[1], *self.dev_texts(self.dev_questions())]
 
-    def questions(
-        self, states: TextStates, pictures_of: PictureFeatures | None = None, mix: QuestionMix | None = None
-    ) -> QuestionBatches:
-        """Batches of all kinds of questions; `states` has question_texts and tells which statements are alike.
-
-        pictures_of: the features of batches, by default those of the second branch; mix: by default the recipe's.
-        """
+    def questions(self, states: TextStates) -> QuestionBatches:
+        """Batches of all kinds of questions; `states` has question_texts and tells which statements are alike."""
         pictures, statements = self._statements("train")
         recipe = self._recipe
         return QuestionBatches(
-            pictures_of or self.details("train"),
+            self.pictures("train"),
             self.answers,
-            mix or recipe.mix,
+            recipe.mix,
             self._asked(OPTIONS, "train"),
             self._asked(YES_NO, "train"),
             Statements(pictures, statements, states.means(statements)),

@@ -41,9 +41,6 @@ class LanguageConfig:
     head_bits: int = 8
     project_bits: int = 8
     embedding_bits: int = 8
-    # The first of the image encoder's blocks that the tower has for itself; those before are shared with captions.
-    # 0: it has none.
-    first_detail_block: int = 14
     # Sentences that tell how popular a picture is with any sentence (compile/popularity.py), one a picture of training;
     # the stage `popularity` sets it. 0: none.
     popularity_rows: int = 0

@@ -20,12 +20,6 @@ def _mix() -> QuestionMix:
     return QuestionMix(offered=24, generated={CAPTIONS: 48, STAMPS: 40, SHAPES: 40, FOREIGN: 8})
 
 
-def _details_mix() -> QuestionMix:
-    """Fewer pictures: each of them runs through the branch."""
-    generated = {CAPTIONS: 20, STAMPS: 12, SHAPES: 32, FOREIGN: 4}
-    return QuestionMix(options=24, offered=16, open=8, yes_no=12, statements=6, generated=generated)
-
-
 def _loss_weights() -> dict[str, float]:
     return {OPEN: 0.5, YES_OR_NO: 1.0, STATEMENTS: 0.5}
 
@@ -52,9 +46,6 @@ class LanguageRecipe:
     sentences_share: float = 0.16
     imitated_sentences_share: float = 0.33
     mix: QuestionMix = field(default_factory=_mix)
-    details_mix: QuestionMix = field(default_factory=_details_mix)
-    details_noise: Noise = field(default_factory=lambda: Noise(states=0.1, features=0.05, cells=0.1))
-    details_dropout: tuple[float, float] = (0.3, 0.2)
     # Questions of a generated set that also come with options.
     offered_questions: int = 1000
     # Beside 1 for options and generated sets.
@@ -84,11 +75,6 @@ class LanguageRecipe:
     def shared_settings(self) -> TrainSettings:
         """Low-bit shared layers give the states of the float ones."""
         return self._settings(steps=1500, every=300, rate=4e-4, batch=192, decay=0.01)
-
-    def details_settings(self) -> TrainSettings:
-        """The second branch, by contrast and questions at once; the batch counts pairs."""
-        settings = self._settings(steps=300, every=60, rate=3e-4, batch=128, decay=0.02, warmup=20)
-        return replace(settings, slow_rate=0.3)
 
     def teacher_settings(self, number: int) -> TrainSettings:
         """Retrieval in full precision, by itself; `number` counts the teachers from 0."""

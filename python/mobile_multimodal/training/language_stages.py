@@ -7,26 +7,12 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from tqdm import tqdm
 
-from mobile_multimodal.compile.detail_branch import SECTION as DETAILS
-from mobile_multimodal.compile.efficientnet_lite import load_efficientnet_lite
 from mobile_multimodal.errors import InvalidInputError, NotFoundError
-from mobile_multimodal.training.detail_encoder import DetailEncoder
-from mobile_multimodal.training.detail_tower import HEADLINE as DETAILS_HEADLINE
-from mobile_multimodal.training.detail_tower import (
-    DetailBatches,
-    DetailDev,
-    DetailObjective,
-    DetailTower,
-    build_features,
-    load_details,
-    save_details,
-)
-from mobile_multimodal.training.features import FEATURE_SHAPE, TRUNK_SHAPE, Encode, FeatureCache, build_cache
+from mobile_multimodal.training.features import Encode, build_cache
 from mobile_multimodal.training.generated_sets import make_generated_sets
 from mobile_multimodal.training.language_material import LanguageMaterial
 from mobile_multimodal.training.language_model import LanguageConfig, QuestionModel, RetrievalModel, SharedText
@@ -55,22 +41,18 @@ from mobile_multimodal.training.retrieval_objectives import ContrastiveObjective
 from mobile_multimodal.training.shared_layers import HEADLINE as SHARED_HEADLINE
 from mobile_multimodal.training.shared_layers import StatesDev, StatesObjective, TextBatches
 from mobile_multimodal.training.stage_names import LANGUAGE_STAGES
+from mobile_multimodal.training.tower_from_file import FileTower
 from mobile_multimodal.training.trainer import Trainer, TrainSettings, is_finished
 
-if TYPE_CHECKING:
-    from mobile_multimodal.training.tower_from_file import FileTower
-
 STUDENT, TWIN = "student", "twin"
-_ENCODER = "efficientnet-lite0"  # where the second branch starts from: the encoder of the shipped model
 _TOWERS = {STUDENT: "language.pt", TWIN: "twin.pt"}
 
 
 class LanguageStages:
     """Runs stages on the data sets in `data`; files go to `out`, a stage whose result is there resumes or skips.
 
-    encode makes the image encoder, trunk what gives its trunk before a block; `stamps` is the folder of Tux Paint's
-    stamps, without which their pictures are left out; `start` is a model file whose tower `shared` and `details` go on
-    from.
+    encode makes the image encoder; `stamps` is the folder of Tux Paint's stamps, without which their pictures are left
+    out; `start` is a model file whose tower `shared` takes its layers from.
     """
 
     def __init__(
@@ -79,12 +61,11 @@ class LanguageStages:
         out: Path,
         recipe: LanguageRecipe,
         encode: Callable[[], Encode],
-        trunk: Callable[[int], Encode],
         stamps: Path,
         start: Path | None = None,
     ) -> None:
-        self._data, self._out, self._recipe, self._stamps, self._start = data, out, recipe, stamps, start
-        self._encode, self._encode_trunk = encode, trunk
+        self._data, self._out, self._recipe, self._encode = data, out, recipe, encode
+        self._stamps, self._start = stamps, start
         self._material = LanguageMaterial(data, out, recipe)
 
     def run(self, stage: str) -> None:
@@ -99,59 +80,12 @@ class LanguageStages:
         make_generated_sets(self._data, self._material.questions_folder, self._stamps, self._recipe.scenes)
 
     def _features(self) -> None:
-        self._encode_all(self._encode(), self._material.features_folder, FEATURE_SHAPE)
-
-    def _trunk(self) -> None:
-        encode = self._encode_trunk(self._config.first_detail_block)
-        self._encode_all(encode, self._material.trunk_folder, TRUNK_SHAPE)
-
-    def _encode_all(self, encode: Encode, folder: Path, shape: tuple[int, int]) -> None:
-        sets = self._material.sets
-        for source in sets.sources():
-            for split in SPLITS:
-                views = self._recipe.views[source] if split == "train" else 1
-                build_cache(folder, cache_name(source, split), sets.pictures(source, split), views, encode, shape=shape)
-
-    def _details(self) -> None:
-        recipe, settings, material = self._recipe, self._recipe.details_settings(), self._material
-        if self._is_done("details", settings):
-            return
-        states, answers = self._low_states, material.answers
-        states.add([*material.retrieval_texts(), *material.question_texts()])
-        hidden, inputs = recipe.details_dropout
-        model = DetailTower(
-            DetailEncoder.of_encoder(load_efficientnet_lite(_ENCODER), self._config.first_detail_block),
-            RetrievalModel(self._config, hidden),
-            QuestionModel(self._config, len(answers), recipe.student_dropout),
-        )
-        if self._start is not None:
-            known = self._known_tower(self._start)
-            known.fill(model.retrieval)
-            known.fill(model.questions)
-        trunk, dev_trunk = material.trunk("train"), material.trunk("dev")
-        asked = material.questions(states, trunk, recipe.details_mix)
-        pairs = settings.batch_size
-        data = DetailBatches(
-            material.trunk_pairs(recipe.sentences_share), asked, question_share=recipe.details_mix.total / pairs
-        )
-        questions = QuestionObjective(states, recipe.loss_weights, recipe.details_noise)
-        objective = DetailObjective(states, questions, recipe.details_noise, inputs)
-        evaluate = DetailDev(
-            dev_trunk,
-            RetrievalDev(material.sets.captions("dev"), dev_trunk, states),
-            QuestionDev(material.dev_questions(), dev_trunk, states, answers),
-        )
-        folder = self._out / "details"
-        Trainer(model, data, objective, settings, evaluate, folder, save_details, headline=DETAILS_HEADLINE).run()
-
-    def _detail_features(self) -> None:
-        material, weights = self._material, load_details(self._details_path).state_dict
-        details = DetailEncoder.of_shapes({name.removeprefix(f"{DETAILS}."): w for name, w in weights.items()})
+        encode, material = self._encode(), self._material
         for source in material.sets.sources():
             for split in SPLITS:
-                views, name = self._recipe.views[source] if split == "train" else 1, cache_name(source, split)
-                trunk = FeatureCache(material.trunk_folder, name, views, TRUNK_SHAPE)
-                build_features(details, trunk, material.details_folder, name)
+                pictures = material.sets.pictures(source, split)
+                views = self._recipe.views[source] if split == "train" else 1
+                build_cache(material.features_folder, cache_name(source, split), pictures, views, encode)
 
     def _shared(self) -> None:
         settings = self._recipe.shared_settings()
@@ -161,7 +95,7 @@ class LanguageStages:
             path = self._out / "shared" / "model.pt"
             if not path.is_file():
                 model = SharedText(self._config)
-                self._known_tower(self._start).fill(model)
+                FileTower(self._start).fill(model)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 save_part(path, model, {"from": self._start.name})
             return
@@ -266,7 +200,7 @@ class LanguageStages:
     ) -> None:
         material, folder = self._material, self._out / name
         states.add(material.question_texts())
-        sets, pictures = material.dev_questions(), material.details("dev")
+        sets, pictures = material.dev_questions(), material.pictures("dev")
         evaluate = QuestionDev(sets, pictures, states, material.answers, sees_pictures)
         data = material.questions(states)
         Trainer(model, data, objective, settings, evaluate, folder, save_part, headline=ANSWERS_HEADLINE).run()
@@ -297,20 +231,13 @@ class LanguageStages:
             raise NotFoundError(f"{self._calibration_path} is not there", hint="run --stage calibration first")
         calibration = json.loads(self._calibration_path.read_text(encoding="utf-8"))
         twin_shared = Part(twin_config(self._config), self._float_text.state_dict(), {"from": "MiniLM-L6"})
-        details = load_details(self._details_path)
         parts: dict[str, dict[str, Part]] = {
             STUDENT: {
-                "details": details,
                 "shared": self._load("shared"),
                 "retrieval": self._load("retrieval-student"),
                 "answers": self._load("answers-student"),
             },
-            TWIN: {
-                "details": replace(details, config=twin_shared.config),
-                "shared": twin_shared,
-                "retrieval": self._load("retrieval"),
-                "answers": self._load("answers"),
-            },
+            TWIN: {"shared": twin_shared, "retrieval": self._load("retrieval"), "answers": self._load("answers")},
         }
         for kind, found in parts.items():
             parts[kind] = self._with_popularity(found, self._low_text if kind == STUDENT else self._float_text)
@@ -338,16 +265,6 @@ class LanguageStages:
         config = replace(retrieval.config, popularity_rows=len(captions))
         made = {**parts, "popularity": Part(config, weights, {"ordinary": OPTIONS})}
         return {name: replace(part, config=config) for name, part in made.items()}
-
-    @staticmethod
-    def _known_tower(path: Path) -> FileTower:
-        from mobile_multimodal.training.tower_from_file import FileTower
-
-        return FileTower(path)
-
-    @property
-    def _details_path(self) -> Path:
-        return self._out / "details" / "model.pt"
 
     @property
     def _calibration_path(self) -> Path:

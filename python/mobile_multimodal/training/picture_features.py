@@ -27,24 +27,12 @@ def cache_name(source: str, split: str) -> str:
 class PictureFeatures:
     """Features of the pictures of one split, in the views that each set has."""
 
-    def __init__(
-        self,
-        folder: Path,
-        split: str,
-        views: Mapping[str, int],
-        shape: tuple[int, int] = FEATURE_SHAPE,
-        has_flips: bool = False,
-    ) -> None:
-        """views: how many views of each set's pictures were cached; shape: cells and width of what was cached.
-
-        has_flips: draw views also with their cells mirrored, named ~view: not what the encoder sees in the mirrored
-        picture, but near enough for layers that are trained on it, and free.
-        """
-        self._shape, self._has_flips = shape, has_flips
+    def __init__(self, folder: Path, split: str, views: Mapping[str, int]) -> None:
+        """views: how many views of each set's pictures were cached."""
         self._places: dict[str, tuple[FeatureCache, int]] = {}
         self._means: dict[tuple[FeatureCache, int], NDArray[np.float32]] = {}
         for source, count in views.items():
-            cache = FeatureCache(folder, cache_name(source, split), count, shape)
+            cache = FeatureCache(folder, cache_name(source, split), count)
             self._places.update({f"{source}/{name}": (cache, row) for row, name in enumerate(cache.names)})
 
     def __contains__(self, key: str) -> bool:
@@ -61,34 +49,26 @@ class PictureFeatures:
         for key, is_sided in zip(keys, has_sides, strict=True):
             known = self._places[key][0].views
             drawn = known[int(random.integers(len(known)))]
-            view = 0 if is_sided or random.random() < plain_share else drawn
-            views.append(~view if self._has_flips and not is_sided and random.random() < 0.5 else view)
+            views.append(0 if is_sided or random.random() < plain_share else drawn)
         return views
 
     def read(self, keys: Sequence[str], views: Sequence[int] | None = None) -> Tensor:
-        """Features [pictures, 49, width], of the plain view by default."""
-        out = np.empty((len(keys), *self._shape), np.float32)
+        """Features [pictures, 49, 1280], of the plain view by default."""
+        out = np.empty((len(keys), *FEATURE_SHAPE), np.float32)
         for row, (key, view) in enumerate(zip(keys, views or [0] * len(keys), strict=True)):
             cache, place = self._places[key]
-            found = cache.read([place], [view if view >= 0 else ~view])[0]
-            out[row] = found if view >= 0 else _mirrored(found)
+            out[row] = cache.read([place], [view])[0]
         return torch.from_numpy(out)
 
     def read_means(self, keys: Sequence[str], views: Sequence[int] | None = None) -> Tensor:
-        """Features averaged over the grid [pictures, width]; those of a whole cache are made and kept at its first."""
-        out = np.empty((len(keys), self._shape[1]), np.float32)
+        """Features averaged over the grid [pictures, 1280]; those of a whole cache are made and kept at its first."""
+        out = np.empty((len(keys), FEATURE_SHAPE[1]), np.float32)
         for row, (key, view) in enumerate(zip(keys, views or [0] * len(keys), strict=True)):
             cache, place = self._places[key]
             if (cache, view) not in self._means:
                 self._means[cache, view] = _means_of(cache, view)
             out[row] = self._means[cache, view][place]
         return torch.from_numpy(out)
-
-
-def _mirrored(cells: NDArray[np.float32]) -> NDArray[np.float32]:
-    """[side * side, width] with left and right exchanged."""
-    side = round(len(cells) ** 0.5)
-    return cells.reshape(side, side, -1)[:, ::-1].reshape(cells.shape)
 
 
 def _means_of(cache: FeatureCache, view: int) -> NDArray[np.float32]:

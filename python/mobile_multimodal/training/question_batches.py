@@ -46,7 +46,7 @@ class QuestionMix:
 class QuestionBatch:
     """Texts about pictures: first every option of the questions that have some, then questions to answer.
 
-    features [pictures, 49, width]; owner [texts]: the picture of each text; option_counts [choices] and right
+    features [pictures, 49, 1280]; owner [texts]: the picture of each text; option_counts [choices] and right
     [choices]: how many options each choice has and which is right; targets [texts - options]: the class of each answer;
     parts: which part each target belongs to; offered: how many of the choices, the last ones, are generated questions.
     """

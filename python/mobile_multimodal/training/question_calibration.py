@@ -18,7 +18,7 @@ def calibrate_heads(model: QuestionModel, states: TextStates, material: Language
     sets = material.dev_questions()
     states.add(material.dev_texts(sets))
     # As the core computes: the temperature is for its logits.
-    dev = QuestionDev(sets, material.details("dev"), states, material.answers, exact=True)
+    dev = QuestionDev(sets, material.pictures("dev"), states, material.answers, exact=True)
     logits, targets, weights = [], [], []
     for questions in sets.values():
         # An answer that the model does not have cannot be likely: it says nothing about a temperature.

@@ -58,10 +58,6 @@ class QuestionDev:
         self._pictures, self._states = pictures, states
         self._sees_pictures, self._exact = sees_pictures, exact
 
-    def on(self, pictures: PictureFeatures) -> QuestionDev:
-        """The same questions about the same pictures with other features."""
-        return QuestionDev(self.sets, pictures, self._states, self.answers, self._sees_pictures, self._exact)
-
     def __call__(self, model: QuestionModel) -> DevFigures:
         figures: dict[str, float] = {}
         for name, questions in self.sets.items():

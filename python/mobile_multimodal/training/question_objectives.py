@@ -71,17 +71,10 @@ def ask(
     model: QuestionModel, states: TextStates, batch: QuestionBatch, noise: Noise, sees_pictures: bool = True
 ) -> tuple[Tensor, Tensor]:
     """Scores of the options [options] and logits of the questions behind them [questions, answers]."""
-    return ask_about(model, states, batch, noise, noise.on_features(batch.features) if sees_pictures else None)
-
-
-def ask_about(
-    model: QuestionModel, states: TextStates, batch: QuestionBatch, noise: Noise, features: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """The same with features [pictures, 49, 1280] that have their noise already; None leaves the pictures out."""
     x, rows = states.read(batch.texts)
     with fast_products():
-        memory = None if features is None else model.look(features)
-        logits, scores = model(noise.on_states(x), rows, memory, None if features is None else batch.owner)
+        memory = model.look(noise.on_features(batch.features)) if sees_pictures else None
+        logits, scores = model(noise.on_states(x), rows, memory, batch.owner if sees_pictures else None)
     return scores[: batch.options], logits[batch.options :]
 
 
@@ -103,10 +96,6 @@ class QuestionObjective:
     def loss(self, model: QuestionModel, batch: QuestionBatch) -> tuple[Tensor, float]:
         loss = self.of(*self.ask(model, batch), batch)
         return loss, loss.item()
-
-    def loss_on(self, model: QuestionModel, batch: QuestionBatch, features: Tensor) -> Tensor:
-        """The loss with features [pictures, 49, 1280] in place of what the batch holds of its pictures."""
-        return self.of(*ask_about(model, self._states, batch, self._noise, features), batch)
 
     def ask(self, model: QuestionModel, batch: QuestionBatch) -> tuple[Tensor, Tensor]:
         """Scores [options] and logits [questions, answers] under noise."""

@@ -24,10 +24,6 @@ class RetrievalDev:
     def __init__(self, captions: Mapping[str, Sequence[str]], pictures: PictureFeatures, states: TextStates) -> None:
         self._captions, self._pictures, self._states = captions, pictures, states
 
-    def on(self, pictures: PictureFeatures) -> RetrievalDev:
-        """The same captions of the same pictures with other features."""
-        return RetrievalDev(self._captions, pictures, self._states)
-
     @torch.no_grad()
     def __call__(self, model: RetrievalModel) -> DevFigures:
         model.eval()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,8 +25,7 @@ _PLAIN_SHARE = 0.1
 
 @dataclass(frozen=True)
 class PairBatch:
-    """Different pictures, by their mean features [pairs, 1280] or by their cells, and a text about each; no two texts
-    are equal."""
+    """Mean features of different pictures [pairs, 1280] and a text about each; no two texts are equal."""
 
     pictures: Tensor
     texts: list[str]
@@ -41,10 +40,7 @@ class PairBatches:
         captions: Mapping[str, Sequence[str]],
         sentences: Mapping[str, Sequence[str]],
         sentences_share: float,
-        read: Callable[[Sequence[str], Sequence[int]], Tensor] | None = None,
     ) -> None:
-        """read: what a batch has of pictures in their views; their mean features by default."""
-        self._read = read or pictures.read_means
         self._pictures, self._captions, self._sentences = pictures, captions, sentences
         self._share = sentences_share if sentences else 0.0
 
@@ -66,7 +62,7 @@ class PairBatches:
                         chosen.setdefault(text, key)
             keys = list(chosen.values())
             views = self._pictures.draw_views(keys, [names_a_side(text) for text in chosen], random, plain_share=0.0)
-            yield PairBatch(self._read(keys, views), list(chosen))
+            yield PairBatch(self._pictures.read_means(keys, views), list(chosen))
 
 
 def _endless(keys: list[str], random: np.random.Generator) -> Iterator[str]:

@@ -4,15 +4,11 @@
 STAGES = ("features", "tokenizer", "teacher", "reinforced", "student")
 
 # `retrieval-teachers`, `retrieval` and `answers` are in full precision, `shared` and the students at low bits;
-# `details` tunes the branch of the image encoder that questions look at, `detail-features` runs it over all pictures;
 # `question-only` sees no picture and is there to compare with.
 LANGUAGE_STAGES = (
     "questions",
     "features",
-    "trunk",
     "shared",
-    "details",
-    "detail-features",
     "retrieval-teachers",
     "retrieval",
     "retrieval-student",

@@ -32,6 +32,7 @@ class FileTower:
 
         from mobile_multimodal import native
 
+        self._path = path
         engine = native.Engine(str(path))
         if missing := [name for name in _PROGRAMS if name not in engine.programs()]:
             raise InvalidInputError(f"{path} lacks {', '.join(missing)}", hint="pass a file with a language tower")
@@ -50,6 +51,12 @@ class FileTower:
     def fill(self, model: torch.nn.Module) -> None:
         """Sets every parameter of a part of the tower; its shape and bits have to be those of the file."""
         own = model.state_dict()
+        unlike = [name for name in own if name not in self.weights or self.weights[name].shape != own[name].shape]
+        if unlike:
+            raise InvalidInputError(
+                f"the tower of {self._path} differs from the recipe in {', '.join(unlike[:3])}",
+                hint="take a file of the same shape and bits, or train without --start",
+            )
         model.load_state_dict({name: self.weights[name] for name in own})
 
     def _read(self) -> dict[str, Tensor]:

@@ -68,8 +68,6 @@ class TrainSettings:
     weight_decay: float = 0.05
     # Adam moves a scale by about the learning rate, whatever its size: scales (~0.03) need smaller steps.
     scale_rate: float = 0.1
-    # The share of the rate for what a model calls its slow_parameters(), which bring much that they may not lose.
-    slow_rate: float = 0.3
     clip_norm: float = 1.0
     # Score and save the mean of the weights before the first round and after each (Izmailov et al., arXiv 1803.05407):
     # self-critical steps are noisy, and their mean is better on new pictures than any of them.
@@ -90,9 +88,7 @@ def parameter_groups(model: nn.Module, settings: TrainSettings) -> list[dict[str
     """
     scales = [m.scale for m in model.modules() if isinstance(m, QuantizedLinear) and m.scale is not None]
     low_bit = {id(m.weight) for m in model.modules() if isinstance(m, QuantizedLinear)}
-    find_slow: Callable[[], list[nn.Parameter]] | None = getattr(model, "slow_parameters", None)
-    slow = [] if find_slow is None else find_slow()
-    known = {id(parameter) for parameter in [*scales, *slow]}
+    known = {id(parameter) for parameter in scales}
     rest = [p for p in model.parameters() if id(p) not in known and p.requires_grad]
     groups = [
         {
@@ -102,7 +98,6 @@ def parameter_groups(model: nn.Module, settings: TrainSettings) -> list[dict[str
         },
         {"params": [p for p in rest if p.ndim <= 1 or id(p) in low_bit], "weight_decay": 0.0, "rate": 1.0},
         {"params": [p for p in scales if p.requires_grad], "weight_decay": 0.0, "rate": settings.scale_rate},
-        {"params": slow, "weight_decay": settings.weight_decay, "rate": settings.slow_rate},
     ]
     return [group for group in groups if group["params"]]
 
