@@ -19,7 +19,7 @@ def section_of(record: dict[str, Any]) -> str:
         f"{record['pictures']} pictures, {record['rounds']} rounds in which the sizes take turns. Ratios are medians"
         + " over rounds of the time one by one over the time in batches: above 1, batches are faster.",
         "",
-        "| threads | beams | batch | captions a second | ratio | CPU ms a caption | ratio | decode, ms a caption | ratio |",
+        "| threads | beams | batch | captions a second | ratio | CPU ms a caption | ratio | decode, ms | ratio |",
         "|---" * 9 + "|",
     ]
     for row in record["results"]:
