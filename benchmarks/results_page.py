@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-BENCHMARKS = ("caption", "ocr", "serving")  # each folder has a results_section.py with section_of(record)
+BENCHMARKS = ("caption", "batches", "ocr", "serving")  # each folder has a results_section.py with section_of(record)
 
 
 def newest_record(benchmark: str) -> dict[str, Any] | None:

@@ -334,7 +334,13 @@ void try_file(const std::string& bytes, Random& random, bool is_odd, Counts& cou
         named.push_back({program->inputs()[i].name, inputs[i].view});
       }
       interpreter.set_limits(std::chrono::steady_clock::now() + std::chrono::milliseconds(500), nullptr);
-      const auto result = interpreter.run(program->name(), named);
+      mm::ops::MemoryPlaces places;  // as a batch of captions sets them, and as it never would
+      if (is_odd && random.below(3) == 0) {
+        places.written = static_cast<int>(random.below(18)) - 1;
+        places.read.resize(random.below(6));
+        for (int& place : places.read) place = static_cast<int>(random.below(18)) - 1;
+      }
+      const auto result = interpreter.run(program->name(), named, places);
       ++counts.runs;
       if (!result.is_ok()) {
         MM_CHECK(is_expected_failure(result.status().code()) && !result.status().message().empty());

@@ -21,7 +21,8 @@ struct stream {
   char text[1024];
   size_t bytes;
   int pieces;
-  int stop_after; /* 0: never */
+  int stop_after;        /* 0: never */
+  mm_session* cancelled; /* NULL: none */
 };
 
 static int32_t on_piece(void* context, const char* piece, size_t piece_bytes, float probability) {
@@ -30,6 +31,7 @@ static int32_t on_piece(void* context, const char* piece, size_t piece_bytes, fl
   if (stream->bytes + piece_bytes < sizeof stream->text) memcpy(stream->text + stream->bytes, piece, piece_bytes);
   stream->bytes += piece_bytes;
   ++stream->pieces;
+  if (stream->cancelled != NULL) CHECK(mm_cancel(stream->cancelled) == 1);
   return stream->stop_after == 0 || stream->pieces < stream->stop_after;
 }
 
@@ -91,7 +93,7 @@ static void test_captions(const char* model) {
   mm_caption_options options;
   CHECK(mm_caption_options_init(engine, &options) == MM_OK);
   options.num_beams = 1;
-  struct stream stream = {{0}, 0, 0, 0};
+  struct stream stream = {{0}, 0, 0, 0, NULL};
   options.on_piece = on_piece;
   options.on_piece_context = &stream;
   mm_caption* streamed = NULL;
@@ -107,6 +109,16 @@ static void test_captions(const char* model) {
   stream.stop_after = 1;
   CHECK(mm_caption_picture(other, &picture, &options, &streamed) == MM_OK);
   CHECK(stream.pieces == 1);
+  mm_caption_free(streamed);
+
+  stream.stop_after = 0; /* cancelled in the middle: an error, and the next call is whole */
+  stream.cancelled = other;
+  CHECK(mm_cancel(NULL) == 0);
+  CHECK(mm_cancel(other) == 0);
+  CHECK(mm_caption_picture(other, &picture, &options, &streamed) == MM_CANCELLED);
+  CHECK(streamed == NULL);
+  stream.cancelled = NULL;
+  CHECK(mm_caption_picture(other, &picture, &options, &streamed) == MM_OK);
   mm_caption_free(streamed);
 
   mm_caption* refused = (mm_caption*)1;

@@ -24,7 +24,7 @@ def add_caption_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default=DEFAULT_MODEL, help="name or .gguf file (default: %(default)s)")
     parser.add_argument("--profile", default="balanced", help=f"one of {', '.join(PROFILES)} (default: %(default)s)")
     parser.add_argument("--threads", type=int, metavar="N", help="0 is every CPU (default: what the profile says)")
-    parser.add_argument("--batch", type=int, metavar="N", help="pictures written side by side, 1 to 16 (default: 8)")
+    parser.add_argument("--batch", type=int, metavar="N", help="pictures written side by side, 1 to 16 (default: 4)")
     parser.add_argument("--beams", type=int, metavar="N", help="width of the search; 1 is greedy")
     parser.add_argument("--max-tokens", type=int, metavar="N", help="at most this many pieces of words")
     parser.add_argument("--length-penalty", type=float, metavar="X", help="above 0 favours longer sentences")

@@ -67,8 +67,9 @@ ProgressCallback = Callable[[int, int], "bool | None"]
 _Settings = TypeVar("_Settings")
 
 _MODEL_OPTIONS: Final = ("threads", "profile", "verify", "enable_caching", "feature_cache_bytes")
-_WAITING_PICTURE_BYTES: Final = 4 << 20  # 32 pictures of a batch of 16 and the next: 128 MiB, where they could be 8 GiB
-_BATCH: Final = 8
+_WAITING_PICTURE_BYTES: Final = 4 << 20  # a batch of 16 and the next hold 128 MiB, where they could hold 8 GiB
+# Of 2, 4, 8 and 16 pictures, 4 gained most with one beam and 3, on one thread and two; benchmarks/batches measures it.
+_BATCH: Final = 4
 
 
 class MobileMultiModalLLM:
