@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from redis_process import RedisProcess
+from redis_server import RedisServer
 from server_process import ServerProcess
 from steady_load import SteadyLoad, different_pictures
 
@@ -55,8 +55,8 @@ def test_killed_workers_are_replaced_and_their_requests_tried_again() -> None:
         assert len(server.worker_pids()) == 2
 
 
-def test_redis_that_dies_hangs_and_comes_back_fails_no_request() -> None:
-    with RedisProcess() as redis:
+def test_redis_that_dies_hangs_and_comes_back_fails_no_request(tmp_path: Path) -> None:
+    with RedisServer(tmp_path) as redis:
         flags = ["--workers", "1", "--cache-redis-url", redis.url, "--limits-redis-url", redis.url]
         flags += ["--cache-redis-retry-seconds", "1", "--limits-redis-retry-seconds", "1"]
         flags += ["--limits-anonymous", "1000000/minute"]

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 import yaml
-from redis_process import RedisProcess
+from redis_server import RedisServer
 from request_bodies import picture_body
 from server_process import ServerProcess
 
@@ -118,13 +118,13 @@ def complaints(expression: Any, exposed: Exposed) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def redis() -> Iterator[RedisProcess]:
-    with RedisProcess() as started:
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with RedisServer(tmp_path_factory.mktemp("redis")) as started:
         yield started
 
 
 @pytest.fixture(scope="module")
-def served(redis: RedisProcess) -> Iterator[ServerProcess]:
+def served(redis: RedisServer) -> Iterator[ServerProcess]:
     """A server with Redis that has had one request of each kind."""
     with ServerProcess(["--workers", "1", "--cache-redis-url", redis.url, "--limits-redis-url", redis.url]) as server:
         picture = (ROOT / "examples/pictures/boats.jpg").read_bytes()

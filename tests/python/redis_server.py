@@ -19,7 +19,7 @@ needs_redis = pytest.mark.skipif(BINARY is None, reason="needs redis-server (Deb
 
 
 class RedisServer:
-    """redis-server on a free port of this machine, without files; the same port after a restart."""
+    """redis-server on a free port of this machine, without files; the same port after a restart. `with` runs it."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -28,6 +28,15 @@ class RedisServer:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
         self.url = f"redis://127.0.0.1:{self.port}/0"
+
+    def __enter__(self) -> RedisServer:
+        if BINARY is None:
+            pytest.skip("needs redis-server (Debian package redis-server)")
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
 
     def start(self, *options: str) -> None:
         assert BINARY is not None

@@ -14,13 +14,13 @@ from PIL import Image
 from mobile_multimodal.errors import (
     InvalidInputError,
     MobileMultiModalError,
-    UnsupportedError,
     did_you_mean,
 )
 from mobile_multimodal.images import ImageSource, Pixels, load_image
 from mobile_multimodal.model.hub import DEFAULT_MODEL, find_model
 from mobile_multimodal.model.identity import EmbeddingIdentity, embedding_identity
 from mobile_multimodal.model.inference_config import InferenceConfig
+from mobile_multimodal.model.native_core import load_native
 from mobile_multimodal.settings import (
     MAX_BATCH,
     MAX_DEADLINE_SECONDS,
@@ -160,14 +160,7 @@ class MobileMultiModalLLM:
         if threads is not None:
             check_integer("threads", threads, 0, MAX_THREADS)
         path = find_model(model)
-        try:
-            from mobile_multimodal import native
-        except ImportError as error:
-            raise UnsupportedError(
-                f"the compiled core of the package cannot be loaded: {error}", "install the package: scripts/setup"
-            ) from error
-        if (isa_error := native.isa_error()) is not None:
-            raise UnsupportedError(isa_error, "unset MM_FORCE_ISA: the best instruction set is chosen by itself")
+        native = load_native()
         engine = native.Engine(str(path))
         config.check_file(engine)
         if verify:

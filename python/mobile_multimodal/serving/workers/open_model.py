@@ -11,6 +11,7 @@ import numpy as np
 from mobile_multimodal.errors import ModelFormatError, UnsupportedError
 from mobile_multimodal.images import Pixels, load_image
 from mobile_multimodal.model.hub import find_model
+from mobile_multimodal.model.native_core import load_native
 from mobile_multimodal.serving.workers.file_digest import sha256_of_file
 from mobile_multimodal.serving.workers.pool_settings import PoolSettings
 from mobile_multimodal.serving.workers.resident_memory import return_free_memory
@@ -31,7 +32,7 @@ class OpenModel:
     """
 
     def __init__(self, settings: PoolSettings) -> None:
-        self._native = _import_native()
+        self._native = load_native()
         path = find_model(settings.model)
         before = path.stat()
         self.engine: Engine = self._native.Engine(str(path))
@@ -101,15 +102,3 @@ class OpenModel:
             self.session.embed_text("grey", deadline_seconds=seconds)
         gc.collect()
         return_free_memory()
-
-
-def _import_native() -> Any:
-    try:
-        from mobile_multimodal import native
-    except ImportError as error:
-        raise UnsupportedError(
-            f"the compiled core of the package cannot be loaded: {error}", "install the package: scripts/setup"
-        ) from error
-    if (isa_error := native.isa_error()) is not None:
-        raise UnsupportedError(isa_error, "unset MM_FORCE_ISA: the best instruction set is chosen by itself")
-    return native
