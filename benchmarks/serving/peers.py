@@ -70,7 +70,7 @@ async def plain_handler(
     command = [sys.executable, "-m", "uvicorn", "plain_handler:app", "--port", str(port)]
     command += ["--workers", str(PLAIN_WORKERS), "--no-access-log", "--log-level", "warning"]
     found: dict[str, Any] = {"command": "uvicorn plain_handler:app --workers 2", "seconds": seconds, "tasks": {}}
-    with running(command, {"PYTHONPATH": f"{ROOT / 'python'}"}, port) as address:
+    with running(command, {}, port) as address:
         for task in tasks:
             url = f"{address}/v1/{task}"
             async with arrivals.client() as session:

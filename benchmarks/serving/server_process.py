@@ -36,7 +36,7 @@ class ServerProcess:
             stdin=subprocess.DEVNULL,
             stdout=self._log_file,
             stderr=subprocess.STDOUT,
-            env=os.environ | {"PYTHONPATH": str(ROOT / "python")} | (environment or {}),
+            env=os.environ | (environment or {}),
             start_new_session=True,
         )
         try:
