@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 
 import arrivals
 from request_bodies import RequestBodies, picture_body
-from server_process import ROOT, ServerProcess
+from server_process import ServerProcess
 from summaries import percentiles, summary
 from tiny_llama import LETTER, write_tiny_llama
 
