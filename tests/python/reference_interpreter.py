@@ -312,6 +312,10 @@ class ReferenceModel:
     def _reshape(self, arguments: list[Any], attributes: list[_Word], names: list[str]) -> Array:
         return arguments[0].reshape([word.i for word in attributes])
 
+    def _last_row(self, arguments: list[Any], attributes: list[_Word], names: list[str]) -> Array:
+        last: Array = arguments[0][-1:].copy()
+        return last
+
     # -- attention --------------------------------------------------------------------------------------------------
 
     def _rope(self, arguments: list[Any], attributes: list[_Word], names: list[str]) -> Array:

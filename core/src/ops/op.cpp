@@ -32,6 +32,7 @@ const Op* const table[] = {
     &max_pool2d_op,
     &average_pool2d_op,
     &reshape_op,
+    &last_row_op,
     &concat_op,
     &upsample_nearest_op,
     &depth_to_space_op,

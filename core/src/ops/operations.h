@@ -30,6 +30,7 @@ extern const Op global_average_pool_op;
 extern const Op max_pool2d_op;
 extern const Op average_pool2d_op;
 extern const Op reshape_op;
+extern const Op last_row_op;
 extern const Op concat_op;
 extern const Op upsample_nearest_op;
 extern const Op depth_to_space_op;

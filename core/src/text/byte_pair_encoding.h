@@ -17,7 +17,8 @@ namespace mm::text {
 class BytePairEncoding {
  public:
   // Reads tokenizer.ggml.{model,tokens,merges,token_type} and, if there, the boolean tokenizer.ggml.add_space_prefix
-  // (text is then encoded as if a space stood in front, unless one does). Copies what it needs.
+  // (text is then encoded as if a space stood in front, unless one does) and the word rule tokenizer.ggml.pre (`gpt-2`
+  // or `smollm`, which makes every digit a word first). Copies what it needs.
   static base::Result<std::shared_ptr<const BytePairEncoding>> from_model(const tensor::ModelFile& model);
 
   // Never yields a control token, whatever the text spells. Bytes that are not UTF-8 are encoded as bytes; a byte whose
@@ -62,6 +63,7 @@ class BytePairEncoding {
   std::vector<Merge> merges_;               // by left id, then right id
   std::vector<uint32_t> first_merge_;       // merges of left id i: merges_[first_merge_[i], first_merge_[i + 1])
   bool add_space_prefix_ = false;
+  bool splits_digits_ = false;
 };
 
 // Makes valid UTF-8 of pieces as they come: holds back a code point that is not complete yet.

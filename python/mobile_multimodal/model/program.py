@@ -74,6 +74,7 @@ OPERATIONS: dict[str, Operation] = {
     "max_pool2d": Operation(("x",), _POOL),
     "average_pool2d": Operation(("x",), _POOL),
     "reshape": Operation(("x",), ("dims...",)),
+    "last_row": Operation(("x",)),
     "concat": Operation(("a", "b", "c?", "d?", "e?", "f?", "g?", "h?")),
     "upsample_nearest": Operation(("x", "residual?"), ("factor_h", "factor_w")),
     "depth_to_space": Operation(("x",), ("block",)),
