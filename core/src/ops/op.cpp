@@ -21,6 +21,7 @@ const Op* const table[] = {
     &rms_norm_op,
     &layer_norm_op,
     &softmax_op,
+    &hadamard_op,
     &rope_op,
     &state_write_op,
     &attention_op,

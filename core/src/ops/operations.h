@@ -19,6 +19,7 @@ extern const Op silu_mul_op;
 extern const Op rms_norm_op;
 extern const Op layer_norm_op;
 extern const Op softmax_op;
+extern const Op hadamard_op;
 extern const Op rope_op;
 extern const Op state_write_op;
 extern const Op attention_op;

@@ -353,6 +353,15 @@ std::optional<int32_t> BytePairEncoding::control_token(std::string_view name) co
   return std::nullopt;
 }
 
+ControlName BytePairEncoding::control_name_at(std::string_view text, size_t at) const {
+  ControlName found;
+  for (const int32_t id : control_ids_) {
+    const std::string_view name = text_of(id);
+    if (name.size() > found.bytes && text.substr(at, name.size()) == name) found = {id, name.size()};
+  }
+  return found;
+}
+
 std::string Utf8Stream::push(std::string_view bytes) {
   std::string joined;
   if (!held_back_.empty()) {

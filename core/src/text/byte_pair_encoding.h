@@ -14,6 +14,12 @@
 
 namespace mm::text {
 
+// A control token whose name stands somewhere in a text; bytes 0: none.
+struct ControlName {
+  int32_t id = -1;
+  size_t bytes = 0;
+};
+
 class BytePairEncoding {
  public:
   // Reads tokenizer.ggml.{model,tokens,merges,token_type} and, if there, the boolean tokenizer.ggml.add_space_prefix
@@ -37,6 +43,8 @@ class BytePairEncoding {
   bool is_control(int32_t id) const { return contains(id) && is_control_[static_cast<size_t>(id)]; }
   // The id of a control token by its name, e.g. "<|eos|>".
   std::optional<int32_t> control_token(std::string_view name) const;
+  // The longest name of a control token that begins at `at`: for strings of the model file, never for what users write.
+  ControlName control_name_at(std::string_view text, size_t at) const;
 
  private:
   BytePairEncoding() = default;

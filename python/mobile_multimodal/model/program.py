@@ -63,6 +63,7 @@ OPERATIONS: dict[str, Operation] = {
     "rms_norm": Operation(("x", "weight"), ("epsilon:f",)),
     "layer_norm": Operation(("x", "weight", "bias"), ("epsilon:f",)),
     "softmax": Operation(("x",)),
+    "hadamard": Operation(("x",), ("block",)),
     "rope": Operation(("x", "positions"), ("heads", "head_dim", "theta:f")),
     "attention": Operation(("qkv",), _HEADS),
     "attention_cached": Operation(("qkv", "positions", "sequences"), ("key_state", "value_state", *_HEADS)),
