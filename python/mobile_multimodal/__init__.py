@@ -35,6 +35,8 @@ from mobile_multimodal.tasks.multimodal_llm import MobileMultiModalLLM
 from mobile_multimodal.tasks.ocr import OcrLine, OcrResult
 from mobile_multimodal.tasks.performance import FeatureCacheStatistics, PerformanceMetrics, TaskMetrics
 from mobile_multimodal.tasks.shared_session import HealthStatus
+from mobile_multimodal.tasks.text import GeneratedText, TextPiece, TextStream
+from mobile_multimodal.tasks.text_settings import TextSettings
 
 __version__ = "0.1.0"  # pyproject.toml reads it from here: asking importlib.metadata would cost 20 ms at start
 
@@ -50,6 +52,7 @@ __all__ = [
     "DrainingError",
     "FeatureCacheStatistics",
     "GalleryFormatError",
+    "GeneratedText",
     "GenerationSettings",
     "HealthStatus",
     "ImageSource",
@@ -75,6 +78,9 @@ __all__ = [
     "QueueFullError",
     "RateLimitedError",
     "TaskMetrics",
+    "TextPiece",
+    "TextSettings",
+    "TextStream",
     "UnauthenticatedError",
     "UnavailableError",
     "UnsupportedError",

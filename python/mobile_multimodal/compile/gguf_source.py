@@ -33,7 +33,7 @@ class _Tensor:
 
 
 class GgufSource:
-    """Metadata (numbers, strings and lists of them by key) and tensors of a GGUF file, little-endian, version 2 or 3."""
+    """Metadata (numbers, strings and lists by key) and tensors of a GGUF file, little-endian, version 2 or 3."""
 
     def __init__(self, path: Path) -> None:
         """Maps the file and reads its header. Raises NotFoundError, ModelFormatError."""

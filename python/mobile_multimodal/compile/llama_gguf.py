@@ -77,9 +77,7 @@ class LlamaWeights:
         return np.concatenate(parts)
 
     def attention_out(self, layer: int) -> NDArray[np.float32]:
-        return self._matrix(
-            f"blk.{layer}.attn_output.weight", self.shape.width, self.shape.heads * self.shape.head_dim
-        )
+        return self._matrix(f"blk.{layer}.attn_output.weight", self.shape.width, self.shape.heads * self.shape.head_dim)
 
     def gate_up(self, layer: int) -> NDArray[np.float32]:
         """Gate rows above up rows, as `silu_mul` takes them."""
@@ -200,4 +198,6 @@ def _value(source: GgufSource, name: str, default: Any) -> Any:
 def _require_off(source: GgufSource, name: str, harmless: tuple[Any, ...]) -> None:
     key = f"{_ARCHITECTURE}.{name}"
     if key in source.metadata and source.metadata[key] not in harmless:
-        raise UnsupportedError(f"{source.path}: `{key}` is {source.metadata[key]!r}, which is not supported", hint=_HINT)
+        raise UnsupportedError(
+            f"{source.path}: `{key}` is {source.metadata[key]!r}, which is not supported", hint=_HINT
+        )
