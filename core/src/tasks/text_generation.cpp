@@ -147,12 +147,8 @@ base::Result<GeneratedText> generate_text(Session& session, const TextPrompt& pr
   RepetitionPenalty penalty(settings.repetition_penalty, tokenizer.vocabulary_size());
   for (const int32_t token : tokens) penalty.see(token);
   TextWriter writer(tokenizer, settings.stop);
-  Clock::time_point first_token = prefilled;
   const auto on_token = [&](int32_t token, float probability) {
-    if (made.text.empty() && made.timings.first_token == 0) {
-      first_token = Clock::now();
-      made.timings.first_token = milliseconds(start, first_token);
-    }
+    if (made.timings.first_token == 0) made.timings.first_token = milliseconds(start, Clock::now());
     penalty.see(token);
     const std::string piece = writer.add(token);
     made.text += piece;

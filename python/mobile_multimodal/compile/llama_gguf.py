@@ -1,4 +1,4 @@
-"""Reads the shape and the weights of a Llama model from a GGUF file, and refuses what the programs would not compute."""
+"""Reads the shape and the weights of a Llama model from a GGUF file; refuses what the programs would not compute."""
 
 from __future__ import annotations
 

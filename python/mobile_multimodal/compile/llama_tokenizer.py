@@ -81,10 +81,8 @@ def read_text_tokenizer(source: GgufSource, vocabulary_size: int) -> TextTokeniz
             f"{source.path}: `tokenizer.ggml.eos_token_id` is missing and no token is named {' or '.join(_END_NAMES)}",
             hint="without an end token no text would ever end.",
         )
-    names = {
-        "bos_token": "" if begin is None else tokens[begin],
-        "eos_token": "" if ends[0] is None else tokens[ends[0]],
-    }
+    specials = {"bos_token": begin, "eos_token": ends[0]}
+    names = {name: "" if token is None else tokens[token] for name, token in specials.items()}
     is_added = source.metadata.get("tokenizer.ggml.add_bos_token", False)
     return TextTokenizer(vocabulary, tuple(sorted(found)), begin if is_added else None, names)
 

@@ -8,7 +8,7 @@ the rows before `down` pass the operation `hadamard`. All but that is folded int
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,18 +35,18 @@ class RotatedWeights:
         self.down_block = largest_block(self.shape.ffn)
 
     def embedding(self) -> NDArray[np.float32]:
-        return self._weights.embedding() @ self._turn
+        return _f32(self._weights.embedding() @ self._turn)
 
     def head(self) -> NDArray[np.float32]:
-        return (self._weights.head() * self._weights.norm("output_norm")) @ self._turn
+        return _f32((self._weights.head() * self._weights.norm("output_norm")) @ self._turn)
 
     def head_turn(self) -> NDArray[np.float32]:
         """[n, k] as `linear` takes it: logits = (norm(x) weight) E^T = norm(x Q) (Q^T weight Q) (E Q)^T."""
-        return self._turn.T @ (self._weights.norm("output_norm")[:, None] * self._turn)
+        return _f32(self._turn.T @ (self._weights.norm("output_norm")[:, None] * self._turn))
 
     def qkv(self, layer: int) -> NDArray[np.float32]:
         shape = self.shape
-        rows = (self._weights.qkv(layer) * self._weights.norm(f"blk.{layer}.attn_norm")) @ self._turn
+        rows = _f32((self._weights.qkv(layer) * self._weights.norm(f"blk.{layer}.attn_norm")) @ self._turn)
         first_value = (shape.heads + shape.kv_heads) * shape.head_dim
         values = rows[first_value:].reshape(shape.kv_heads, shape.head_dim, shape.width)
         rows[first_value:] = (self._head_turn.T @ values).reshape(-1, shape.width)
@@ -54,17 +54,21 @@ class RotatedWeights:
 
     def attention_out(self, layer: int) -> NDArray[np.float32]:
         by_head = self._weights.attention_out(layer).reshape(self.shape.width, self.shape.heads, self.shape.head_dim)
-        return self._turn.T @ (by_head @ self._head_turn).reshape(self.shape.width, -1)
+        return _f32(self._turn.T @ (by_head @ self._head_turn).reshape(self.shape.width, -1))
 
     def gate_up(self, layer: int) -> NDArray[np.float32]:
-        return (self._weights.gate_up(layer) * self._weights.norm(f"blk.{layer}.ffn_norm")) @ self._turn
+        return _f32((self._weights.gate_up(layer) * self._weights.norm(f"blk.{layer}.ffn_norm")) @ self._turn)
 
     def down(self, layer: int) -> NDArray[np.float32]:
-        rows = self._turn.T @ self._weights.down(layer)
+        rows = _f32(self._turn.T @ self._weights.down(layer))
         if self.down_block > 1:
             blocks = rows.reshape(self.shape.width, -1, self.down_block) @ hadamard(self.down_block).astype(np.float32)
-            rows = blocks.reshape(self.shape.width, self.shape.ffn)
+            rows = _f32(blocks.reshape(self.shape.width, self.shape.ffn))
         return rows
+
+
+def _f32(values: NDArray[Any]) -> NDArray[np.float32]:
+    return np.asarray(values, dtype=np.float32)
 
 
 def largest_block(columns: int) -> int:
@@ -73,8 +77,10 @@ def largest_block(columns: int) -> int:
 
 
 def orthogonal(size: int) -> NDArray[np.float64]:
-    """An orthogonal matrix whose entries are all small: Hadamard's for the even part of the size, Hartley's for the rest
-    (cos + sin of the Fourier angles)."""
+    """An orthogonal matrix of small entries alone: Hadamard's for the even part of the size, Hartley's for the rest.
+
+    Hartley's holds the sums of cosine and sine of the Fourier angles.
+    """
     block = size & -size
     odd = np.arange(size // block)
     angles = 2 * np.pi * np.outer(odd, odd) / len(odd)
