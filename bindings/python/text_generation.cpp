@@ -81,11 +81,12 @@ std::vector<int32_t> encode_prompt(const PyEngine& self, const std::string& text
 }  // namespace
 
 void add_text_generation(EngineClass& engine, SessionClass& session) {
-  engine.def_prop_ro("text_context",
-                     [](const PyEngine& self) {
-                       const mm::tasks::TextModel* model = self.engine->text_model();
-                       return model == nullptr ? 0 : model->context();
-                     })
+  engine
+      .def_prop_ro("text_context",
+                   [](const PyEngine& self) {
+                     const mm::tasks::TextModel* model = self.engine->text_model();
+                     return model == nullptr ? 0 : model->context();
+                   })
       .def_prop_ro("has_chat",
                    [](const PyEngine& self) {
                      const mm::tasks::TextModel* model = self.engine->text_model();

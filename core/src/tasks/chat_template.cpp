@@ -86,7 +86,8 @@ base::Result<std::vector<int32_t>> ChatTemplate::encode(const std::vector<ChatMe
   if (messages.front().role != ChatRole::system) MM_RETURN_IF_ERROR(writer.add(opening_));
   for (size_t i = 0; i < messages.size(); ++i) {
     if (messages[i].role == ChatRole::system && i > 0)
-      return base::invalid_input("message " + std::to_string(i) + " has the role `system`, which the first alone may have");
+      return base::invalid_input("message " + std::to_string(i) +
+                                 " has the role `system`, which the first alone may have");
     const size_t role = static_cast<size_t>(messages[i].role);
     MM_RETURN_IF_ERROR(writer.add(prefix_[role]));
     writer.add_text(messages[i].content);

@@ -50,7 +50,7 @@ class TokenDecoder {
 struct TokenIds {
   int32_t begin = 0;
   int32_t end = 1;
-  std::vector<int32_t> forbidden;  // never generated: begin, padding
+  std::vector<int32_t> forbidden;    // never generated: begin, padding
   std::vector<int32_t> more_ends{};  // end a text as `end` does, with one beam
 
   bool is_end(int32_t token) const {

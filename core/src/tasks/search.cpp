@@ -50,8 +50,8 @@ class Sampler {
   explicit Sampler(uint64_t seed) : random_(seed) {}
 
   int32_t choose(const float* log_probabilities, int vocabulary, const GenerationSettings& settings) {
-    const int32_t best = static_cast<int32_t>(
-        std::max_element(log_probabilities, log_probabilities + vocabulary) - log_probabilities);
+    const int32_t best =
+        static_cast<int32_t>(std::max_element(log_probabilities, log_probabilities + vocabulary) - log_probabilities);
     if (settings.temperature <= 0) return best;
     const double total = weigh(log_probabilities, vocabulary, log_probabilities[best], settings.temperature);
     taken_.clear();
@@ -90,8 +90,8 @@ class Sampler {
     heap_.clear();
     double total = 0;
     for (int32_t token = 0; token < vocabulary; ++token) {
-      const double power =
-          (static_cast<double>(log_probabilities[token]) - static_cast<double>(best)) / static_cast<double>(temperature);
+      const double power = (static_cast<double>(log_probabilities[token]) - static_cast<double>(best)) /
+                           static_cast<double>(temperature);
       if (power < negligible) continue;
       heap_.push_back({std::exp(power), token});
       total += heap_.back().weight;

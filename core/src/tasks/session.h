@@ -75,7 +75,7 @@ class Session {
   };
   std::vector<Prepared> prepared_;  // what memories hold which picture
   std::vector<int32_t> cached_tokens_;
-  std::mutex call_mutex_;           // guards call_ alone
+  std::mutex call_mutex_;  // guards call_ alone
   std::shared_ptr<Cancellation> call_;
 };
 

@@ -14,6 +14,7 @@ namespace {
 
 // Rows of one run of `decode_text`: more do not read weights less often per row by much, and take a larger arena.
 constexpr size_t block_rows = 128;
+constexpr int new_tokens_most = 1 << 16;  // a bound on nonsense: texts end where the context does
 
 // The sequence that a session's caches hold: what is fed is what the next prompt may share.
 class TextDecoder {
@@ -97,7 +98,7 @@ class RepetitionPenalty {
 base::Status check(const Engine& engine, const TextGenerationSettings& settings) {
   if (engine.text_model() == nullptr)
     return base::not_found("the model file cannot write text: it lacks the program decode_text or a tokenizer");
-  MM_RETURN_IF_ERROR(check_settings(settings.generation, engine.text_model()->context()));
+  MM_RETURN_IF_ERROR(check_settings(settings.generation, new_tokens_most));
   if (settings.generation.num_beams != 1)
     return base::invalid_input("`num_beams` is " + std::to_string(settings.generation.num_beams) +
                                ", expected 1: text is written with one beam");
@@ -155,8 +156,7 @@ base::Result<GeneratedText> generate_text(Session& session, const TextPrompt& pr
     if (on_piece && !piece.empty() && !on_piece(token, piece, probability)) return Decision::cancel;
     return writer.is_stopped() ? Decision::stop : Decision::go_on;
   };
-  const std::unique_ptr<Search> search =
-      Search::start(model.ids(), generation, tokenizer.vocabulary_size(), on_token);
+  const std::unique_ptr<Search> search = Search::start(model.ids(), generation, tokenizer.vocabulary_size(), on_token);
   std::vector<float> log_probabilities(static_cast<size_t>(tokenizer.vocabulary_size()));
   for (;;) {
     kernels::best_table().log_softmax_f32(penalty.apply(logits), log_probabilities.data(), 1,

@@ -109,14 +109,9 @@ class TextGeneration:
         self._shared.require("write text", TEXT_PROGRAMS)
         with self._shared.turn(deadline) as (session, left):
             engine = self._shared.engine
-            most = engine.text_context if engine is not None else settings.max_new_tokens
             record = session.generate_text(
                 **self._put(prompt, template, has_chat=engine is not None and engine.has_chat),
-                **(
-                    asdict(settings)
-                    | {"max_new_tokens": min(settings.max_new_tokens, most), "stop": list(settings.stop)}
-                    | {"deadline_seconds": left}
-                ),
+                **(asdict(settings) | {"stop": list(settings.stop), "deadline_seconds": left}),
                 on_token=on_token,
                 cancellation=flag_of(cancellation),
             )
