@@ -56,7 +56,9 @@ def test_floats_give_what_float64_gives(tmp_path: Path, model: SmallLlama) -> No
     session.reset()
     last = session.run("decode_text", inputs(TOKENS[:-1]))["logits"]
     np.testing.assert_array_equal(last, found[-2:-1])
-    np.testing.assert_array_equal(session.run("decode_text", inputs(TOKENS[-1:], len(TOKENS) - 1))["logits"], found[-1:])
+    np.testing.assert_array_equal(
+        session.run("decode_text", inputs(TOKENS[-1:], len(TOKENS) - 1))["logits"], found[-1:]
+    )
 
 
 @pytest.mark.parametrize(("bits", "tolerance"), [(8, 0.05), (4, 0.8)])
@@ -97,9 +99,7 @@ def test_turned_coordinates_are_the_same_model(tmp_path: Path) -> None:
         mixed_turned @ turned.attention_out(0).T, mixed @ weights.attention_out(0).T @ turn, atol=1e-5
     )
     ffn_norm = weights.norm("blk.0.ffn_norm")
-    np.testing.assert_allclose(
-        (x @ turn) @ turned.gate_up(0).T, (x * ffn_norm) @ weights.gate_up(0).T, atol=1e-5
-    )
+    np.testing.assert_allclose((x @ turn) @ turned.gate_up(0).T, (x * ffn_norm) @ weights.gate_up(0).T, atol=1e-5)
     inner = np.random.default_rng(2).normal(size=(5, 40))
     assert turned.down_block == 8
     spread = (inner.reshape(5, 5, 8) @ hadamard(8)).reshape(5, 40)
