@@ -199,6 +199,8 @@ Model seed_model() {
   y = decode.add("attention_memory", {y}, {2, 2, 2, 8});
   y = decode.add("linear", {y, v(7), v(8), none, none}, {2, 32, 16, 3, 7});
   y = decode.add("silu_mul", {y}, {});
+  y = decode.add("hadamard", {y}, {8});
+  y = decode.add("last_row", {y}, {});
   decode.finish({decode.add("mul", {y, v(3)}, {}), y});
   return model;
 }
