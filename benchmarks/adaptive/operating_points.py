@@ -54,7 +54,7 @@ def summary(run: dict[str, Any]) -> dict[str, float]:
 
 
 def measure_captions(data: Path, thread_counts: Sequence[int], limit: int) -> list[dict[str, Any]]:
-    """A row for each number of beams and threads. Captions do not depend on threads: one count captions all pictures."""
+    """A row for each number of beams and threads. Captions do not depend on threads: one captions all."""
     references = read_captions(data, ["dev"])
     names = list(references)[: limit or None]
     rows, scores = [], dict[int, CaptionScores]()

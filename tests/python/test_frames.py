@@ -82,7 +82,7 @@ def test_unchanged_frames_repeat_the_result_without_work() -> None:
         return [mean(square)]
 
     levels = [100, 101, 102, 103, 102, 100, 100]
-    with stream([plain(level) for level in levels], work) as frames:
+    with stream([plain(level) for level in levels], work, change_threshold=2.0) as frames:
         results = list(frames)
     # 103 is 3 from the last frame that was worked on, though 1 from the one before it: a slow change is seen.
     assert worked == [100.0, 103.0, 100.0]
