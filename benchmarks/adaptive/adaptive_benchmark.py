@@ -2,7 +2,7 @@
 
 Parts: `points` (accuracy, time, memory of every point and profile), `budgets` (how often a budget held beside a busy
 process), `streams` (frames a second, what counts as a change), `resolution` (an experiment), `page` (tables and plot
-from the newest record). Without a part all of them run: about 5 minutes on 2 CPUs at rest. Parts add to one record.
+from the record). Without a part all but `resolution` run: about 6 minutes on 2 CPUs at rest. Parts add to one record.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ PACKAGES = ("mobile-multimodal", "numpy", "Pillow")
 def main() -> None:
     """Runs the parts and merges them into the record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all by default")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}")
     parser.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="with flickr8k/ and visual7w/")
     parser.add_argument("--drawn", type=Path, required=True, metavar="FOLDER", help="made by ocr/draw_pages.py")
     parser.add_argument("--documents", type=Path, required=True, metavar="FOLDER", help="by ocr/document_pages.py")
@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=300, metavar="N", help="of a stream")
     parser.add_argument("--output", type=Path, help="default: benchmarks/results/adaptive-<date>-<commit>.json")
     arguments = parser.parse_args()
-    parts = arguments.parts or list(PARTS)
+    parts = arguments.parts or [part for part in PARTS if part != "resolution"]
     if unknown := [part for part in parts if part not in PARTS]:
         parser.error(f"unknown part {unknown[0]!r}, expected one of {', '.join(PARTS)}")
 

@@ -102,13 +102,6 @@ def _pages(record: dict[str, Any]) -> list[str]:
 def _budgets(record: dict[str, Any]) -> list[str]:
     rows = []
     for row in record["budgets"]:
-        if row["always_the_best_point"]:
-            continue
-        fixed = [
-            other
-            for other in record["budgets"]
-            if other["always_the_best_point"] and (other["task"], other["budget_ms"]) == (row["task"], row["budget_ms"])
-        ]
         points = ", ".join(f"{name.split('=')[-1]}: {count}" for name, count in sorted(row["points"].items()))
         rows.append(
             [
@@ -117,7 +110,7 @@ def _budgets(record: dict[str, Any]) -> list[str]:
                 f"{row['held']} of {row['calls']}",
                 f"{row['held_of_those']} of {row['said_to_fit']}",
                 "one way" if row["points"].keys() == {"only"} else points,
-                f"{fixed[0]['held']} of {fixed[0]['calls']}" if fixed else "",
+                str(row.get("held_at_the_best_point", "")),
             ]
         )
     head = ["task", "budget, ms", "held", "held, of those said to fit", "calls at each point", "held, always the best"]

@@ -22,8 +22,8 @@ Frames: TypeAlias = Iterable[ImageSource] | Callable[[], "ImageSource | None"]
 Result = TypeVar("Result")
 
 MINIATURE_SIDE: Final = 32
-# In grey levels of 0 to 255; docs/adaptive.md measures pairs: a camera's noise and new JPEG coding of a still scene stay
-# below 0.6 and light that changes by 1 % below 1.1; a thing of a quarter of the side that comes in lies above 1.9.
+# In grey levels of 0 to 255. docs/adaptive.md measures pairs: noise and new JPEG coding of a still scene stay
+# below 0.6, light that changes by 1 % below 1.1; a thing of a quarter of the side that comes in lies above 1.9.
 CHANGE_THRESHOLD: Final = 1.2
 
 
