@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -202,6 +204,23 @@ def test_closing_ends_the_thread_and_the_generator() -> None:
     dropped = stream(source())
     next(dropped)
     del dropped  # never closed: the thread ends all the same (the fixture waits for it)
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_a_stream_that_was_left_open_does_not_keep_the_interpreter(live: bool) -> None:
+    program = (
+        "import numpy as np\n"
+        "from mobile_multimodal.tasks.frames import FrameStream\n"
+        "def source():\n"
+        "    while True:\n"
+        "        yield np.zeros((64, 64, 3), np.uint8)\n"
+        "stream = FrameStream(source(), lambda frame: frame, lambda square: 0.0, "
+        f"live={live}, change_threshold=-1, on_error='raise', cancellation=None)\n"
+        "print(next(stream).index)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert run.stdout.strip().isdigit()
+    assert run.stderr == ""
 
 
 def test_an_error_in_the_end_of_a_generator_is_told() -> None:

@@ -17,6 +17,8 @@ from mobile_multimodal.tasks.cancellation import Cancellation
 
 # A cancellation is set by another thread without waking this one: looked at 50 times a second while no frame comes.
 _CANCEL_POLL_SECONDS: Final = 0.02
+# The interpreter waits for this thread at its end and tells nobody: a stream that was left open must not keep it.
+_EXIT_POLL_SECONDS: Final = 0.2
 
 
 @dataclass(frozen=True)
@@ -52,14 +54,19 @@ class _Place:
     def put(self, frame: ReadFrame) -> bool:
         """Lays a frame down, in the place of the one before or after it was taken; False when nobody wants more."""
         with self.changed:
-            if not self.drops:
-                self.changed.wait_for(lambda: self.frame is None or self.stopped)
-            if self.stopped:
+            while not self.drops and self.frame is not None and self.is_wanted:
+                self.changed.wait(_EXIT_POLL_SECONDS)
+            if not self.is_wanted:
                 return False
             self.dropped += self.frame is not None
             self.frame = frame
             self.changed.notify_all()
             return True
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether somebody may still take a frame: not after a stop, nor when the interpreter ends."""
+        return not self.stopped and threading.main_thread().is_alive()
 
     def finish(self, end: SourceEnd) -> None:
         with self.changed:
@@ -130,7 +137,7 @@ def _read(
     index = 0
     end = SourceEnd()
     try:
-        while not place.stopped:
+        while place.is_wanted:
             try:
                 source_frame = next(source)
             except StopIteration:

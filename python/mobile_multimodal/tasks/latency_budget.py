@@ -114,12 +114,6 @@ class BudgetedCall:
             self._predicted = spent + choice.predicted_seconds
         return choice.point
 
-    def see(self, session: Session, pixels: Pixels, side: int) -> tuple[Pixels, bool]:
-        """The picture as the model's square, and whether its encoding is at hand; to be called in a turn."""
-        if self._budget_ms is None:
-            return pixels, False
-        return self._planner.see(session, pixels, side)
-
     def expected_items(self) -> float:
         """As many items as most calls had lately."""
         return 1.0 if self._budget_ms is None else self._planner.prediction(self._task).items.value
