@@ -42,6 +42,7 @@ def main() -> None:
     parser.add_argument("--drawn", type=Path, required=True, metavar="FOLDER", help="made by ocr/draw_pages.py")
     parser.add_argument("--documents", type=Path, required=True, metavar="FOLDER", help="by ocr/document_pages.py")
     parser.add_argument("--pictures", type=int, default=0, metavar="N", help="for CIDEr-D: the first N (default: all)")
+    parser.add_argument("--every-document", type=int, default=1, metavar="N", help="reads every Nth page of these")
     parser.add_argument("--threads", type=int, nargs="+", default=[2, 1], metavar="N")
     parser.add_argument("--calls", type=int, default=200, metavar="N", help="of a budget")
     parser.add_argument("--page-calls", type=int, default=200, metavar="N", help="of a budget of reading text")
@@ -73,7 +74,7 @@ def _measure(part: str, arguments: argparse.Namespace, record: dict[str, Any]) -
     if part == "points":
         record["captions"] = measure_captions(flickr, arguments.threads, arguments.pictures)
         folders = {"documents": arguments.documents, "drawn": arguments.drawn}
-        record["pages"] = measure_pages(folders, {"documents": 1, "drawn": 8}, arguments.threads)
+        record["pages"] = measure_pages(folders, {"documents": arguments.every_document, "drawn": 8}, arguments.threads)
         record["questions"] = measure_questions(arguments.data / "visual7w", arguments.threads)
         record["embeddings"] = measure_embeddings(flickr, arguments.threads)
         record["profiles"] = profile_rows(record, max(arguments.threads))

@@ -83,8 +83,10 @@ def measure_pages(
         pages = PageFolder(folder).pages()[:: every[name]]
         scores: dict[int, OcrScores] = {}
         for threads in thread_counts:
-            points: list[dict[str, int]] = [{"max_side": side} for side in SIDES]
-            if name == "documents" and threads == thread_counts[0]:
+            is_whole = threads == min(thread_counts)  # of other numbers of threads, what the profiles use
+            sides = SIDES if is_whole else sorted({profile.max_side for profile in PROFILES.values()})
+            points: list[dict[str, int]] = [{"max_side": side} for side in sides]
+            if name == "documents" and is_whole:
                 points += [{"max_side": 960, "batch_lines": lines} for lines in BATCH_LINES]
             for point in points:
                 run = run_point("read_text", threads, point, [[str(page.picture)] for page in pages])

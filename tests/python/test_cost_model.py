@@ -131,6 +131,14 @@ def test_more_work_than_usual_is_no_load() -> None:
     assert prediction.items.value == pytest.approx(40, rel=0.01)
 
 
+def test_items_are_expected_for_what_they_grow_with() -> None:
+    prediction = TaskPrediction(TaskCost(fixed=0.0, item={"only": 0.01}, items=40))
+    for extent in (0.02, 0.5, 0.1) * 20:
+        prediction.observe("only", Work(items=20 * extent, extent=extent), 0.2 * extent)
+    assert prediction.items.value == pytest.approx(20, rel=0.1)
+    assert prediction.load.value == pytest.approx(1.0)
+
+
 def test_the_choice_is_the_best_point_that_fits() -> None:
     """For any costs: no better point fits; and where none fits, none is cheaper."""
     drawn = random.Random(7)

@@ -30,7 +30,7 @@ _MOST_SECONDS: Final = 3.0  # of a task: on a slow or busy machine there are few
 _QUESTION: Final = "What is the man in the picture doing?"
 _OPTIONS: Final = ("a man on a horse", "two dogs in the snow", "a child with a ball", "people at a table")
 _CAPTION_STEPS: Final = 12.0  # of the median sentence about a Flickr8k dev picture, its end included
-_PAGE_LINES: Final = 12.0  # before pages were seen; the estimate follows those that come
+_PAGE_LINES: Final = 40.0  # a megapixel, before pages were seen; the estimate follows those that come
 # Width, height and lines of the pages: sizes and lines vary apart from each other, so that their costs can be told
 # apart. The biggest is what a photograph of a page has at max_side 960.
 _PAGES: Final = ((480, 352, 2), (480, 352, 12), (736, 544, 3), (736, 544, 20), (960, 704, 3), (960, 704, 26))

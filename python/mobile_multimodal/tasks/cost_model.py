@@ -31,11 +31,13 @@ class Work:
     is_encoded  the encoding of the picture is at hand
     megapixels  of the picture as text is looked for in it
     items       steps of a caption, lines of a page, texts to embed, options to choose among; 1 otherwise
+    extent      what items grow with: the megapixels of a page, whatever it is looked at with; 1 otherwise
     """
 
     is_encoded: bool = False
     megapixels: float = 0.0
     items: float = 1.0
+    extent: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +45,7 @@ class TaskCost:
     """Seconds of a task on a machine at rest: fixed + encode (unless at hand) + megapixel * megapixels + item * items.
 
     item    seconds of one item, by the name of the operating point; that of "only" holds for every point
-    items   as many are expected where they cannot be known before, at first
+    items   as many are expected for an extent of 1 where they cannot be known before, at first
     spread  upper quantile (COVERED) of actual / predicted while calibrating: the load to begin with
     """
 
@@ -104,7 +106,7 @@ class TaskPrediction:
     def __init__(self, cost: TaskCost) -> None:
         self.cost = cost
         self.load = UpperEstimate(max(cost.spread, 1.0))
-        self.items = UpperEstimate(max(cost.items, 1.0))
+        self.items = UpperEstimate(max(cost.items, 1.0))  # for an extent of 1
 
     def seconds(self, point: str, work: Work) -> float | None:
         """The time that most calls stay within; None for a point that was not calibrated."""
@@ -113,7 +115,7 @@ class TaskPrediction:
 
     def observe(self, point: str, work: Work, seconds: float) -> None:
         """Learns from a call that is done: `work` with the items that it turned out to have."""
-        self.items.observe(work.items)
+        self.items.observe(work.items / work.extent)
         least = self.cost.seconds(point, work)
         if least:
             self.load.observe(seconds / least)

@@ -114,9 +114,9 @@ class BudgetedCall:
             self._predicted = spent + choice.predicted_seconds
         return choice.point
 
-    def expected_items(self) -> float:
-        """As many items as most calls had lately."""
-        return 1.0 if self._budget_ms is None else self._planner.prediction(self._task).items.value
+    def expected_items(self, extent: float = 1.0) -> float:
+        """As many items as most calls had lately, for what they grow with."""
+        return 1.0 if self._budget_ms is None else self._planner.prediction(self._task).items.value * extent
 
     def finish(self, items: float | None = None) -> BudgetOutcome | None:
         """Ends the call, which turned out to have so many items, and teaches the next predictions."""

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _NEVER: Final = Deadline(0.0)
 _TILE_ASPECT: Final = 2.0  # a picture longer than this is looked at in pieces, scaled as if it had this aspect
+EXTENT_SIDE: Final = 960  # a page has as many lines as its size at this max_side lets expect
 _SIDE_STEP: Final = 32  # sides of what the text network sees are multiples of this
 
 
@@ -82,11 +83,13 @@ class ModelBudgets(BudgetPlanner):
         if not call.is_limited:
             return settings
         points = TEXT_POINTS if is_free else (text_point(settings.max_side),)
-        items = call.expected_items()
         height, width = pixels.shape[:2]
+        extent = detection_megapixels(height, width, EXTENT_SIDE)
+        items = call.expected_items(extent)
 
         def work_at(point: OperatingPoint) -> Work:
-            return Work(megapixels=detection_megapixels(height, width, point.options["max_side"]), items=items)
+            megapixels = detection_megapixels(height, width, point.options["max_side"])
+            return Work(megapixels=megapixels, items=items, extent=extent)
 
         return replace(settings, max_side=call.choose(points, work_at, is_free=is_free).options["max_side"])
 
@@ -118,15 +121,16 @@ class ModelBudgets(BudgetPlanner):
             for point in points:
                 work, words = Work(items=items), _WORDS_OF_TASK[task]
                 if task == "read_text":
-                    megapixels = detection_megapixels(_PAGE_HEIGHT, _PAGE_WIDTH, point.options["max_side"])
-                    work = Work(megapixels=megapixels, items=items)
+                    sides = (EXTENT_SIDE, point.options["max_side"])
+                    extent, megapixels = (detection_megapixels(_PAGE_HEIGHT, _PAGE_WIDTH, side) for side in sides)
+                    work = Work(megapixels=megapixels, items=items * extent, extent=extent)
                 rest, seconds = prediction.cost.seconds(point.name, work), prediction.seconds(point.name, work)
                 if rest is not None and seconds is not None:
                     found.append(
                         CalibratedPoint(
                             task=task,
                             operating_point=point.name,
-                            work=words.format(items=round(items)),
+                            work=words.format(items=round(work.items)),
                             rest_ms=rest * 1000,
                             predicted_ms=seconds * 1000,
                         )
