@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,7 +22,7 @@ def cache_folder() -> Path:
 
 
 def made(path: Path, make: Callable[[Path], None]) -> Path:
-    """The file, made first when it is not there. An interrupted run leaves no half file behind."""
+    """The file or folder, made first when it is not there. An interrupted run leaves no half file behind."""
     if not path.exists():
         progress(f"making {path.name}")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -30,6 +31,8 @@ def made(path: Path, make: Callable[[Path], None]) -> Path:
             make(half)
             os.replace(half, path)
         finally:
+            if half.is_dir():
+                shutil.rmtree(half)
             half.unlink(missing_ok=True)
     return path
 
