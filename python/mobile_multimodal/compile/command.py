@@ -16,6 +16,7 @@ from mobile_multimodal.compile.build import (
     OcrSource,
     build_model,
 )
+from mobile_multimodal.compile.onnx_import import ENCODER_BITS
 from mobile_multimodal.errors import InvalidInputError
 
 
@@ -27,7 +28,13 @@ def add_build_arguments(parser: argparse.ArgumentParser) -> None:
         "--encoder", type=Path, metavar="ONNX", help="image encoder, [1, 3, side, side] to [1, c, h, w]"
     )
     source.add_argument("--encoder-package", metavar="NAME", help="or published weights, e.g. efficientnet-lite0")
-    parser.add_argument("--encoder-bits", type=int, choices=(8, 32), default=8, help="weights of the encoder (8)")
+    parser.add_argument(
+        "--encoder-bits",
+        type=int,
+        choices=ENCODER_BITS,
+        default=8,
+        help="weights of the encoder (8; 2 and 4 are rounded without training: expect a loss)",
+    )
     parser.add_argument("--encoder-mean", type=float, nargs="+", metavar="M", help="pixel mean, 0..255, 1 or 3 numbers")
     parser.add_argument("--encoder-std", type=float, nargs="+", metavar="S", help="pixel deviation, 0..255")
     parser.add_argument("--decoder", type=Path, metavar="CHECKPOINT", help="caption decoder from `mobile-mm train`")
@@ -42,7 +49,7 @@ def add_build_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--ocr-bits", type=int, choices=(8, 32), default=8, help="weights of the text networks (8)")
     parser.add_argument(
-        "--base", type=Path, metavar="FILE", help="take over all parts of this model file but its language tower"
+        "--base", type=Path, metavar="FILE", help="take over all parts of this model file but those named beside it"
     )
     parser.add_argument("--language", type=Path, metavar="CHECKPOINT", help="language tower: questions and retrieval")
     parser.add_argument(

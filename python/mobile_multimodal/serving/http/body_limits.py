@@ -10,7 +10,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mobile_multimodal.errors import QueueFullError
-from mobile_multimodal.serving.problems import BodyTimeoutError, BodyTooLargeError, error_response
+from mobile_multimodal.serving.http.problems import BodyTimeoutError, BodyTooLargeError, error_response
 
 # After an answer that came before the body's end the rest is thrown away for a moment: a connection closed with bytes
 # unread is reset, and the client would see that instead of the answer.

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator
 
 from mobile_multimodal.errors import PermissionDeniedError
-from mobile_multimodal.serving.policy_settings import PolicySettings
-from mobile_multimodal.serving.security_headers import Origin
+from mobile_multimodal.serving.configuration.policy_settings import PolicySettings
+from mobile_multimodal.serving.http.security_headers import Origin
 
 LOOPBACK_HOSTS: Final = ("localhost", "127.0.0.1", "::1")
 _SAFE_METHODS: Final = ("GET", "HEAD", "OPTIONS")  # browsers do not let the other page read their answers

@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
-from mobile_multimodal.serving.asgi import Application, Message, Receive, Scope, Send
-from mobile_multimodal.serving.policy_settings import PolicySettings
+from mobile_multimodal.serving.configuration.policy_settings import PolicySettings
+from mobile_multimodal.serving.http.asgi import Application, Message, Receive, Scope, Send
 
 # The page needs its own scripts, styles and answers, and pictures that it made itself (blob:) or got inline (data:).
 # No inline script or style, no other host, no frame around it.

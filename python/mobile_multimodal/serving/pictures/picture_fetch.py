@@ -15,8 +15,8 @@ from pydantic import AfterValidator, Field
 from yarl import URL
 
 from mobile_multimodal.errors import DeadlineExceededError, ImageTooLargeError, InvalidInputError
-from mobile_multimodal.serving.policy_settings import PolicySettings
-from mobile_multimodal.serving.public_addresses import is_public
+from mobile_multimodal.serving.configuration.policy_settings import PolicySettings
+from mobile_multimodal.serving.pictures.public_addresses import is_public
 
 MAX_URL: Final = 2048
 _MAX_ADDRESSES: Final = 16

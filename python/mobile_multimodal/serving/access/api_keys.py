@@ -1,4 +1,4 @@
-"""Makes API keys (`python -m mobile_multimodal.serving.api_keys NAME`) and knows them again by their SHA-256."""
+"""Makes API keys (`python -m mobile_multimodal.serving.access.api_keys NAME`) and knows them again by their SHA-256."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def read_api_keys(path: Path) -> tuple[ApiKeyEntry, ...]:
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInputError(
             f"the file of API keys {path} cannot be read: {type(error).__name__}",
-            "make lines for it with `python -m mobile_multimodal.serving.api_keys NAME`",
+            "make lines for it with `python -m mobile_multimodal.serving.access.api_keys NAME`",
         ) from error
     problems = []
     if mode & stat.S_IWOTH:
@@ -111,7 +111,7 @@ def read_api_keys(path: Path) -> tuple[ApiKeyEntry, ...]:
     if problems:
         raise InvalidInputError(
             f"the file of API keys {path} is wrong: {'; '.join(problems)}",
-            "chmod o-w the file, or make lines for it with `python -m mobile_multimodal.serving.api_keys NAME`",
+            "chmod o-w the file, or make lines for it with `python -m mobile_multimodal.serving.access.api_keys NAME`",
         )
     return tuple(entries.values())
 
@@ -140,7 +140,9 @@ def _version_of(path: Path) -> tuple[int, int, int] | None:
 def main(arguments: list[str]) -> int:
     """Prints the line for the file to standard output, and the key, once, to standard error."""
     if not 1 <= len(arguments) <= 2 or arguments[0].startswith("-"):
-        print("usage: python -m mobile_multimodal.serving.api_keys NAME [ROLE,...] >> KEYS_FILE", file=sys.stderr)
+        print(
+            "usage: python -m mobile_multimodal.serving.access.api_keys NAME [ROLE,...] >> KEYS_FILE", file=sys.stderr
+        )
         return 2
     try:
         key, entry = make_api_key(arguments[0], arguments[1].split(",") if len(arguments) == 2 else ())

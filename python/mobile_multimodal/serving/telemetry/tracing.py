@@ -12,8 +12,8 @@ import structlog
 from pydantic import AfterValidator, Field, SecretStr
 
 from mobile_multimodal.errors import MissingExtraError
-from mobile_multimodal.serving.asgi import Application, Message, Receive, Scope, Send
-from mobile_multimodal.serving.policy_settings import PolicySettings
+from mobile_multimodal.serving.configuration.policy_settings import PolicySettings
+from mobile_multimodal.serving.http.asgi import Application, Message, Receive, Scope, Send
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider

@@ -13,8 +13,8 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from mobile_multimodal import __version__
-from mobile_multimodal.serving.redis_guard import RedisStatus
-from mobile_multimodal.serving.response_cache import Source
+from mobile_multimodal.serving.cache.redis_guard import RedisStatus
+from mobile_multimodal.serving.cache.response_cache import Source
 from mobile_multimodal.serving.workers.job import Task
 from mobile_multimodal.serving.workers.pool_observer import PoolObserver, RestartReason
 

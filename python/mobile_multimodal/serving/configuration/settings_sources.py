@@ -13,8 +13,8 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import EnvSettingsSource, TomlConfigSettingsSource
 
 from mobile_multimodal.errors import InvalidInputError, NotFoundError, did_you_mean
-from mobile_multimodal.serving import setting_names
-from mobile_multimodal.serving.settings import ENVIRONMENT_PREFIX, ServeSettings, SettingFields
+from mobile_multimodal.serving.configuration import setting_names
+from mobile_multimodal.serving.configuration.settings import ENVIRONMENT_PREFIX, ServeSettings, SettingFields
 
 _SHOWN_CHARACTERS: Final = 80
 _NESTED: Final = "__"

@@ -15,15 +15,15 @@ from cachetools import LRUCache
 from pydantic import Field
 from redis.asyncio import Redis
 
-from mobile_multimodal.serving.policy_settings import PolicySettings
-from mobile_multimodal.serving.redis_guard import (
+from mobile_multimodal.serving.cache.redis_guard import (
     RedisCallError,
     RedisGuard,
     RedisSettings,
     RedisStatus,
     RedisValueError,
 )
-from mobile_multimodal.serving.single_flight import SingleFlight
+from mobile_multimodal.serving.cache.single_flight import SingleFlight
+from mobile_multimodal.serving.configuration.policy_settings import PolicySettings
 
 Source = Literal["memory", "redis", "shared", "computed"]
 

@@ -11,8 +11,8 @@ import pybase64
 from starlette.requests import Request
 
 from mobile_multimodal.errors import DeadlineExceededError, InvalidInputError
-from mobile_multimodal.serving.client_connection import while_connected
-from mobile_multimodal.serving.problems import UnsupportedMediaTypeError
+from mobile_multimodal.serving.http.client_connection import while_connected
+from mobile_multimodal.serving.http.problems import UnsupportedMediaTypeError
 from mobile_multimodal.serving.services import Services
 
 # Below, a hop to a thread costs more than the work: 1 MB of base64 is decoded in about 0.1 ms.

@@ -11,14 +11,14 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from mobile_multimodal.model.hub import DEFAULT_MODEL
-from mobile_multimodal.serving.authentication import AuthenticationSettings
-from mobile_multimodal.serving.logging import LoggingSettings
-from mobile_multimodal.serving.picture_fetch import PictureFetchSettings
-from mobile_multimodal.serving.rate_limits import RateLimitSettings
-from mobile_multimodal.serving.request_origins import LOOPBACK_HOSTS, Host, RequestOriginSettings
-from mobile_multimodal.serving.response_cache import ResponseCacheSettings
-from mobile_multimodal.serving.security_headers import Origin, SecurityHeadersSettings
-from mobile_multimodal.serving.tracing import TracingSettings
+from mobile_multimodal.serving.access.authentication import AuthenticationSettings
+from mobile_multimodal.serving.access.rate_limits import RateLimitSettings
+from mobile_multimodal.serving.access.request_origins import LOOPBACK_HOSTS, Host, RequestOriginSettings
+from mobile_multimodal.serving.cache.response_cache import ResponseCacheSettings
+from mobile_multimodal.serving.http.security_headers import Origin, SecurityHeadersSettings
+from mobile_multimodal.serving.pictures.picture_fetch import PictureFetchSettings
+from mobile_multimodal.serving.telemetry.logging import LoggingSettings
+from mobile_multimodal.serving.telemetry.tracing import TracingSettings
 from mobile_multimodal.serving.workers.pool_settings import PoolSettings
 from mobile_multimodal.settings import MAX_DEADLINE_SECONDS, MAX_THREADS
 

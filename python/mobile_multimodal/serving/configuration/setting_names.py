@@ -12,7 +12,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from mobile_multimodal.serving.settings import ENVIRONMENT_PREFIX, SettingFields
+from mobile_multimodal.serving.configuration.settings import ENVIRONMENT_PREFIX, SettingFields
 
 Path = tuple[str, ...]
 

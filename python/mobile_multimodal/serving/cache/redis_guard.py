@@ -20,7 +20,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
-from mobile_multimodal.serving.policy_settings import PolicySettings
+from mobile_multimodal.serving.configuration.policy_settings import PolicySettings
 
 _log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")

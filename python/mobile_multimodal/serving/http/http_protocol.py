@@ -12,8 +12,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from mobile_multimodal.errors import QueueFullError
-from mobile_multimodal.serving.problems import HttpError, headers_of, problem_of
-from mobile_multimodal.serving.settings import ServeSettings
+from mobile_multimodal.serving.configuration.settings import ServeSettings
+from mobile_multimodal.serving.http.problems import HttpError, headers_of, problem_of
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application

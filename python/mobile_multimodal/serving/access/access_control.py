@@ -8,8 +8,8 @@ from typing import Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mobile_multimodal.errors import MobileMultiModalError, RateLimitedError
-from mobile_multimodal.serving.problems import error_response
-from mobile_multimodal.serving.request_origins import RequestOrigins
+from mobile_multimodal.serving.access.request_origins import RequestOrigins
+from mobile_multimodal.serving.http.problems import error_response
 from mobile_multimodal.serving.services import Services
 
 _PROTECTED: Final = "/v1/"  # health and the page are for everybody who reaches the server

@@ -13,8 +13,8 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from mobile_multimodal.errors import did_you_mean
-from mobile_multimodal.serving.picture_input import THREAD_BYTES
-from mobile_multimodal.serving.problems import MalformedBodyError, SchemaError, UnsupportedMediaTypeError
+from mobile_multimodal.serving.http.problems import MalformedBodyError, SchemaError, UnsupportedMediaTypeError
+from mobile_multimodal.serving.pictures.picture_input import THREAD_BYTES
 
 Fields = TypeVar("Fields")
 

@@ -14,16 +14,16 @@ from limits.aio.storage import RedisStorage
 from pydantic import AfterValidator, Field
 
 from mobile_multimodal.errors import RateLimitedError
-from mobile_multimodal.serving.authentication import Caller
-from mobile_multimodal.serving.policy_settings import PolicySettings
-from mobile_multimodal.serving.redis_guard import (
+from mobile_multimodal.serving.access.authentication import Caller
+from mobile_multimodal.serving.access.window_counts import MemoryWindowCounts, WindowCounts
+from mobile_multimodal.serving.cache.redis_guard import (
     RedisCallError,
     RedisGuard,
     RedisSettings,
     RedisStatus,
     RedisValueError,
 )
-from mobile_multimodal.serving.window_counts import MemoryWindowCounts, WindowCounts
+from mobile_multimodal.serving.configuration.policy_settings import PolicySettings
 
 MAX_COUNT: Final = 1_000_000_000
 

@@ -14,10 +14,10 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mobile_multimodal.errors import DrainingError
-from mobile_multimodal.serving.client_connection import ClientGoneError
-from mobile_multimodal.serving.logging import bound_to_request
-from mobile_multimodal.serving.problems import error_response, name_of, reason_of_rejection
+from mobile_multimodal.serving.http.client_connection import ClientGoneError
+from mobile_multimodal.serving.http.problems import error_response, name_of, reason_of_rejection
 from mobile_multimodal.serving.services import Services
+from mobile_multimodal.serving.telemetry.logging import bound_to_request
 
 _log = logging.getLogger("mobile_multimodal.serving.access")
 _failure_log = logging.getLogger("mobile_multimodal.serving")

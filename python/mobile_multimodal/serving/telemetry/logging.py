@@ -10,8 +10,8 @@ from typing import Any, Final, Literal, TextIO
 
 import structlog
 
-from mobile_multimodal.serving.policy_settings import PolicySettings
-from mobile_multimodal.serving.redaction import without_secrets
+from mobile_multimodal.serving.configuration.policy_settings import PolicySettings
+from mobile_multimodal.serving.telemetry.redaction import without_secrets
 
 _EventDict = MutableMapping[str, Any]
 

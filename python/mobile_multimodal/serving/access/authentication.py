@@ -16,10 +16,10 @@ from joserfc.jws import JWSRegistry
 from pydantic import AfterValidator, Field, field_validator
 
 from mobile_multimodal.errors import InvalidInputError, PermissionDeniedError, UnauthenticatedError
-from mobile_multimodal.serving.api_keys import ApiKeys
-from mobile_multimodal.serving.client_address import ClientAddresses, Network
-from mobile_multimodal.serving.policy_settings import PolicySettings
-from mobile_multimodal.serving.token_keys import TokenKeys, check_key_source
+from mobile_multimodal.serving.access.api_keys import ApiKeys
+from mobile_multimodal.serving.access.client_address import ClientAddresses, Network
+from mobile_multimodal.serving.access.token_keys import TokenKeys, check_key_source
+from mobile_multimodal.serving.configuration.policy_settings import PolicySettings
 
 _log = logging.getLogger(__name__)
 
