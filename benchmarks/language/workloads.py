@@ -5,7 +5,6 @@ from __future__ import annotations
 import enum
 
 import numpy as np
-
 from race.engine import Array
 
 PROMPT = 64
@@ -14,7 +13,7 @@ CONTEXT = 512
 
 
 class Workload(enum.Enum):
-    """Names in records. Batch 1; reading ends with the logits of the last token, writing takes the likeliest each time."""
+    """Names in records. Batch 1; reading ends with the last token's logits, writing takes the likeliest each time."""
 
     PREFILL_64 = "prefill_64"
     PREFILL_256 = "prefill_256"

@@ -1,4 +1,4 @@
-"""What a process costs until its model is ready and has been used once; prints one JSON line. `python -m memory.first_use WHAT ...`.
+"""What a process costs until its model is ready and used once, as a JSON line: `python -m memory.first_use WHAT ...`.
 
 Times are of CLOCK_MONOTONIC, which the starting process reads too. Memory is VmHWM: getrusage would still count the
 peak of the process that started this one.

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from memory.c_program import caption_program, measure_program, write_ppm
 from race.contestant import BENCHMARKS
 from race.peers import PeerList

@@ -11,8 +11,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mobile_multimodal import find_model, native
-from mobile_multimodal.model.hub import DEFAULT_MODEL
 from race.contestant import RaceError
 from race.peers import PeerList
 from race.preparation import make_all
@@ -21,6 +19,9 @@ from race.rounds import progress
 from race.settings import RaceSettings
 from race.tables import part_tables
 from record import ROOT, circumstances
+
+from mobile_multimodal import find_model, native
+from mobile_multimodal.model.hub import DEFAULT_MODEL
 
 PARTS = {
     "language": "language.race_part",
@@ -86,9 +87,13 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="below two minutes: ratios for a change, nothing is written")
+    parser.add_argument(
+        "--quick", action="store_true", help="below two minutes: ratios for a change, nothing is written"
+    )
     parser.add_argument("--only", metavar="PART,PART", help=f"some of {','.join(PARTS)}")
-    parser.add_argument("--threads", type=int, nargs="+", metavar="N", help="default: 1 and 2; quick: as many as there are")
+    parser.add_argument(
+        "--threads", type=int, nargs="+", metavar="N", help="default: 1 and 2; quick: as many as there are"
+    )
     parser.add_argument("--model", default=DEFAULT_MODEL, help="captioning model, name or .gguf file")
     parser.add_argument("--effort", type=float, default=1.0, metavar="X", help="times as long, or a part of it")
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="of records (benchmarks/results; quick: none)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -14,7 +15,6 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-
 from race.engine import Array
 
 BENCHMARKS = Path(__file__).resolve().parent.parent
@@ -84,14 +84,17 @@ class Contestant:
 
     def close(self) -> None:
         """Ends the process."""
-        if self._process.poll() is None:
-            assert self._process.stdin is not None
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
+        if self._process.poll() is None:
             try:
                 self._process.wait(10)
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
         self._said.close()
 
     def __enter__(self) -> Contestant:
@@ -106,11 +109,9 @@ class Contestant:
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         assert self._process.stdin is not None
-        try:
+        with contextlib.suppress(BrokenPipeError):  # the answer below says what happened
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
-        except BrokenPipeError:
-            pass  # the answer below says what happened
         return self._ask_for_answer()
 
     def _ask_for_answer(self) -> dict[str, Any]:

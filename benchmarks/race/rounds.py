@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-
 from race.contestant import Contestant, Entry
 from race.engine import Array
 from race.figures import Times, summary
@@ -44,7 +43,7 @@ def run_heat(
     label: str,
     with_answers: bool = True,
 ) -> Heat:
-    """At least rounds[0] and at most rounds[1] rounds, as many as fit into the seconds. Each round begins with another one.
+    """At least rounds[0] and at most rounds[1] rounds, as many as fit into the seconds; each begins with another one.
 
     runs: how often a turn runs each workload, after a warm-up that does not count. Raises RaceError.
     """

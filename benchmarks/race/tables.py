@@ -21,7 +21,7 @@ def heat_tables(heats: Sequence[dict[str, Any]]) -> list[str]:
     for title in dict.fromkeys(heat["title"] for heat in heats):
         own = [heat for heat in heats if heat["title"] == title]
         columns = [(heat, name) for name in own[0]["workloads"] for heat in own]
-        heads = [f"{heat['workloads'][name]['title']}, {_threads(heat['threads'])}" for heat, name in columns]
+        heads = [f"{heat['workloads'][name]['title']}, {threads_text(heat['threads'])}" for heat, name in columns]
         rows = [
             [f"{peer} (against {ours})", *(_ratio(heat["times_as_fast"][name].get(peer)) for heat, name in columns)]
             for peer, ours in own[0]["rivals"].items()
@@ -73,7 +73,9 @@ def kernel_tables(part: dict[str, Any]) -> list[str]:
     for line in part["programs"]:
         shares = sorted(line["shares"].items(), key=lambda item: -item[1])
         shown = ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares if share >= 0.01)
-        rows.append([f"`{line['program']}` of `{line['file']}`", str(line["threads"]), f"{line['median_ms']:.2f}", shown])
+        rows.append(
+            [f"`{line['program']}` of `{line['file']}`", str(line["threads"]), f"{line['median_ms']:.2f}", shown]
+        )
     return [*lines, *table(["program", "threads", "median, ms", "shares of its time"], rows), ""]
 
 
@@ -81,11 +83,14 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """A Markdown table, columns aligned for those who read it as text."""
     every = [list(heads), *(list(row) for row in rows)]
     widths = [max(len(row[column]) for row in every) for column in range(len(heads))]
-    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in every]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in every
+    ]
     return [lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]]
 
 
-def _threads(count: int) -> str:
+def threads_text(count: int) -> str:
+    """`1 thread`, `2 threads`."""
     return f"{count} thread{'s' if count > 1 else ''}"
 
 

@@ -1,4 +1,4 @@
-"""The contestant's side: one engine behind a pipe; a line in is a turn, a line out its times. `python -m race.turns TASK`."""
+"""The contestant's side: one engine behind a pipe, a line in is a turn, a line out its times: `-m race.turns TASK`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ def main() -> None:
     os.dup2(2, 1)  # what libraries print must not mix with the answers
 
     import numpy as np
-
     from race.engine import open_engine
 
     engine = open_engine(task["factory"], task["options"])

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from race.cache import cache_folder, made
 from race.engine import Array
 from vision.networks import NETWORKS, ROOT, float_file
@@ -64,9 +63,9 @@ def open_core(model: str, threads: int) -> CaptionEngine:
 def open_pytorch(model: str, threads: int) -> CaptionEngine:
     """Eager mode: the training kit's modules as they are, in inference mode."""
     import torch
+    from tasks.decoder_twin import decoder_twin
 
     from mobile_multimodal.compile.efficientnet_lite import load_efficientnet_lite
-    from tasks.decoder_twin import decoder_twin
 
     torch.set_num_threads(threads)
     encoder = load_efficientnet_lite("efficientnet-lite0")
@@ -82,7 +81,6 @@ def open_onnxruntime(model: str, threads: int) -> CaptionEngine:
     """The same modules exported: encoder, keys and values of the picture, and one step with caches."""
     import onnxruntime
     import torch
-
     from tasks.decoder_onnx import OnnxDecoder, export_decoder
     from tasks.decoder_twin import decoder_twin
 

@@ -26,7 +26,7 @@ class _Prefill(nn.Module):
 
 
 class _Step(nn.Module):
-    """One token for each row, keys and values so far [layers, 2, rows, heads, length, head] -> logits, those longer by one."""
+    """A token a row, keys and values so far [layers, 2, rows, heads, length, head] -> logits, those longer by 1."""
 
     def __init__(self, model: CaptionModel) -> None:
         super().__init__()

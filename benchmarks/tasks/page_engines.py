@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from ocr.readers import CoreReader, RapidReader, Reader, TesseractReader
 from race.cache import cache_folder, made
 from race.engine import Array

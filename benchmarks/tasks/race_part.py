@@ -53,9 +53,7 @@ def _captions(settings: RaceSettings, peers: PeerList, threads: int, checks: dic
     return heat_record("captions", heat, {name: CAPTION_WORKS[name] for name in runs}, rivals)
 
 
-def _pages(
-    settings: RaceSettings, peers: PeerList, threads: int, checks: dict[str, Any]
-) -> list[dict[str, Any]]:
+def _pages(settings: RaceSettings, peers: PeerList, threads: int, checks: dict[str, Any]) -> list[dict[str, Any]]:
     has_rapidocr, has_tesseract = peers.has("rapidocr", "onnxruntime"), peers.has("Tesseract")
     if not has_rapidocr and not has_tesseract:
         return []
@@ -69,8 +67,11 @@ def _pages(
         networks = {"networks": str(float_file("detect_640").parent)}
         # 1 line at a time is how tinyocr sets it, 6 is rapidocr's own default: which is faster depends on the lines.
         entries += [
-            Entry(f"rapidocr, {lines} line{'s' if lines > 1 else ''} at a time", "tasks.page_engines:open_rapidocr",
-                  {**pages, **networks, "batch_lines": lines})
+            Entry(
+                f"rapidocr, {lines} line{'s' if lines > 1 else ''} at a time",
+                "tasks.page_engines:open_rapidocr",
+                {**pages, **networks, "batch_lines": lines},
+            )
             for lines in ((6,) if settings.is_quick else (1, 6))
         ]
     if has_tesseract and not settings.is_quick:
@@ -91,7 +92,8 @@ def _scores(heat: Heat, folder: Path) -> dict[str, dict[str, float]]:
     scores = {}
     for name, answer in heat.answers.items():
         readings = [
-            [PlacedText(text, box_from(box)) for text, box in lines] for lines in json.loads(answer["readings"].tobytes())
+            [PlacedText(text, box_from(box)) for text, box in lines]
+            for lines in json.loads(answer["readings"].tobytes())
         ]
         found = score_readings(pages, readings).scores
         scores[name] = {"f1": round(float(found.f1.value), 4), "cer": round(float(found.cer.value), 4)}

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-
 from race.engine import Array
 from vision.networks import NETWORKS, float_file, int8_file
 

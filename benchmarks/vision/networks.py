@@ -1,4 +1,4 @@
-"""The networks of the vision race as ONNX files, and the pictures they get: published ones in float32, and int8 of them."""
+"""The networks of the vision race as ONNX files, published in float32 and made int8, and the pictures they get."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-
 from race.cache import cache_folder, downloaded_wheel, made
 from race.engine import Array
 from vision.encoder_onnx import encoder_onnx
@@ -60,9 +59,7 @@ class Network:
 
 _DETECTION = {"mean": (0.485, 0.456, 0.406), "deviation": (0.229, 0.224, 0.225)}
 NETWORKS = {
-    "encoder_224": Network(
-        "encode_image", "features", 224, 224, (127.0,) * 3, (128.0,) * 3, is_text=False
-    ),
+    "encoder_224": Network("encode_image", "features", 224, 224, (127.0,) * 3, (128.0,) * 3, is_text=False),
     "detect_640": Network("detect_text", "probabilities", 640, 640, **_DETECTION),
     "detect_1280": Network("detect_text", "probabilities", 1280, 1280, **_DETECTION),
     "recognize_48x320": Network("recognize_text", "probabilities", 48, 320, (0.5,) * 3, (0.5,) * 3),

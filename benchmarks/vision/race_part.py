@@ -17,7 +17,7 @@ _OURS, _FLOAT = "ours, 8-bit weights", "onnxruntime float32"
 
 
 def measure(settings: RaceSettings, peers: PeerList) -> dict[str, Any]:
-    """Heats and checks for the record; nothing without onnxruntime, whose float32 outputs are what all are checked by."""
+    """Heats and checks for the record; nothing without onnxruntime, by whose float32 outputs all are checked."""
     if not peers.has("onnxruntime", "PyTorch", "encoder weights"):
         return {"heats": [], "checks": {}}
     from vision.networks import NETWORKS, TITLES, float_file, int8_file
