@@ -74,8 +74,8 @@ def _model_heats(settings: RaceSettings, threads: int, checks: dict[str, Any]) -
     works = {name: WORKS[name] for name in runs}
     records = []
     for title, chosen, rivals, seconds, quick_seconds in (
-        ("SmolLM2-135M", entries, RIVALS, 75.0, 14.0),
-        ("the same 2-bit weights", shared_entries, SHARED_RIVALS, 35.0, 7.0),
+        ("SmolLM2-135M", entries, RIVALS, 75.0, 10.0),
+        ("the same 2-bit weights", shared_entries, SHARED_RIVALS, 35.0, 5.0),
     ):
         time, rounds = settings.heat(seconds, quick_seconds)
         heat = run_heat(chosen, runs, threads=threads, seconds=time, rounds=rounds, label=title)

@@ -26,7 +26,7 @@ _SECONDS = 120
 
 def measure(settings: RaceSettings, peers: PeerList) -> dict[str, Any]:
     """`processes`: for each process and number of threads medians over starts, which take turns."""
-    starts = 3 if settings.is_quick else 8
+    starts = 2 if settings.is_quick else 8
     uses = _uses(settings, peers)
     processes: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:
@@ -52,6 +52,8 @@ def _uses(settings: RaceSettings, peers: PeerList) -> dict[str, tuple[str, str, 
         "Python: caption": ("core_caption", str(settings.model), str(PICTURE)),
         "Python: page": ("core_page", str(settings.model), str(PAGE)),
     }
+    if settings.is_quick:
+        return uses
     if peers.has("onnxruntime", "PyTorch", "encoder weights"):
         from vision.networks import float_file
 

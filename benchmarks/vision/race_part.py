@@ -37,7 +37,7 @@ def measure(settings: RaceSettings, peers: PeerList) -> dict[str, Any]:
     works = {name: Work(TITLES[name], 1, "pictures") for name in networks}
     heats, checks = [], {}
     for threads in settings.threads:
-        seconds, rounds = settings.heat(50.0, 8.0)
+        seconds, rounds = settings.heat(50.0, 6.0)
         heat = run_heat(
             entries,
             {name: RUNS[name] for name in networks},
