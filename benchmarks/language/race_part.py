@@ -74,8 +74,8 @@ def _model_heats(settings: RaceSettings, threads: int, checks: dict[str, Any]) -
     works = {name: WORKS[name] for name in runs}
     records = []
     for title, chosen, rivals, seconds, quick_seconds in (
-        ("SmolLM2-135M", entries, RIVALS, 75.0, 10.0),
-        ("the same 2-bit weights", shared_entries, SHARED_RIVALS, 35.0, 5.0),
+        ("SmolLM2-135M", entries, RIVALS, 70.0, 10.0),
+        ("the same 2-bit weights", shared_entries, SHARED_RIVALS, 30.0, 5.0),
     ):
         time, rounds = settings.heat(seconds, quick_seconds)
         heat = run_heat(chosen, runs, threads=threads, seconds=time, rounds=rounds, label=title)
@@ -118,7 +118,7 @@ def _linear_heat(settings: RaceSettings, threads: int, checks: dict[str, Any]) -
     ]
     names = [name for name in WORKLOADS if not settings.is_quick or name.endswith("rows_1")]
     title = "linear layers of SmolLM2-135M"
-    seconds, rounds = settings.heat(24.0, 3.0)
+    seconds, rounds = settings.heat(20.0, 3.0)
     heat = run_heat(entries, dict.fromkeys(names, 5), threads=threads, seconds=seconds, rounds=rounds, label=title)
     works = {
         name: Work(

@@ -77,7 +77,7 @@ def _pages(settings: RaceSettings, peers: PeerList, threads: int, checks: dict[s
     if has_tesseract and not settings.is_quick:
         entries.append(Entry("Tesseract", "tasks.page_engines:open_tesseract", pages))
     count = len((folder / "pages.jsonl").read_text(encoding="utf-8").splitlines())
-    seconds, rounds = settings.heat(50.0, 8.0)
+    seconds, rounds = settings.heat(40.0, 8.0)
     heat = run_heat(entries, {PAGES: 1}, threads=threads, seconds=seconds, rounds=rounds, label="pages")
     checks[f"lines found (F1) and character error rate, {threads} threads"] = _scores(heat, folder)
     works = {PAGES: Work(f"{count} pages", count, "pages")}
