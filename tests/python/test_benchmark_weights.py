@@ -8,6 +8,7 @@ import gguf
 import numpy as np
 import pytest
 from language.linear_layers import SHAPES, _onnx_graph, activations, draw_matrices, open_core, pack_blocks
+from language.shared_file import on_grid
 from language.shared_weights import SharedShape, dequantized, draw_codes, q2_k_blocks
 from race.cache import made
 
@@ -30,6 +31,13 @@ def test_rounding_those_weights_again_changes_nothing() -> None:
     assert isinstance(found, QuantizedMatrix)
     assert np.array_equal(found.codes, codes)
     assert np.array_equal(found.scale, scale)
+
+
+def test_weights_on_the_grid_become_the_codes_that_they_are() -> None:
+    codes, scale = draw_codes(np.random.default_rng(5), 32, 256, 0.04)
+    assert np.array_equal(on_grid(dequantized(codes, scale)).codes, codes)
+    with pytest.raises(ValueError, match="do not lie on a grid"):
+        on_grid(np.random.default_rng(6).standard_normal((4, 256)).astype(np.float32))
 
 
 def test_q2_k_refuses_what_it_would_round() -> None:
