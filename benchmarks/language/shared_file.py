@@ -52,13 +52,12 @@ def on_grid(values: npt.NDArray[np.float32]) -> QuantizedMatrix:
 
 def write_shared_file(out: Path, gguf: Path) -> None:
     """Writes the file and checks that every row of the GGUF file is in it, bit for bit."""
+    from mobile_multimodal.compile.build import ModelCard, card_metadata
+    from mobile_multimodal.compile.container import add_programs, write_container
     from mobile_multimodal.compile.gguf_source import GgufSource
     from mobile_multimodal.compile.llama_decoder import build_text_decoder
     from mobile_multimodal.compile.llama_gguf import LlamaWeights
     from mobile_multimodal.compile.llama_tokenizer import read_text_tokenizer
-
-    from mobile_multimodal.compile.build import ModelCard, card_metadata
-    from mobile_multimodal.compile.container import add_programs, write_container
     from mobile_multimodal.compile.program import TensorStore
     from mobile_multimodal.compile.weight_codes import FLOAT_BITS
 
