@@ -39,6 +39,8 @@ from mobile_multimodal.tasks.multimodal_llm import MobileMultiModalLLM
 from mobile_multimodal.tasks.ocr import OcrLine, OcrResult
 from mobile_multimodal.tasks.performance import FeatureCacheStatistics, PerformanceMetrics, TaskMetrics
 from mobile_multimodal.tasks.shared_session import HealthStatus
+from mobile_multimodal.tasks.text import GeneratedText, TextPiece, TextStream
+from mobile_multimodal.tasks.text_settings import TextSettings
 
 __version__ = "0.1.0"  # pyproject.toml reads it from here: asking importlib.metadata would cost 20 ms at start
 
@@ -61,6 +63,7 @@ __all__ = [
     "FrameStatistics",
     "FrameStream",
     "GalleryFormatError",
+    "GeneratedText",
     "GenerationSettings",
     "HealthStatus",
     "ImageSource",
@@ -86,6 +89,9 @@ __all__ = [
     "QueueFullError",
     "RateLimitedError",
     "TaskMetrics",
+    "TextPiece",
+    "TextSettings",
+    "TextStream",
     "UnauthenticatedError",
     "UnavailableError",
     "UnsupportedError",

@@ -46,6 +46,11 @@ COMMANDS: Final[dict[str, Command]] = {
             module="mobile_multimodal.cli.ask_command",
         ),
         Command(
+            name="generate",
+            summary="write text to a prompt",
+            module="mobile_multimodal.cli.generate_command",
+        ),
+        Command(
             name="index",
             summary="make a folder of pictures searchable",
             module="mobile_multimodal.cli.index_command",

@@ -167,7 +167,7 @@ def build_model(
         programs += tower.programs
         states += tower.states
 
-    metadata = _card_metadata(card)
+    metadata = card_metadata(card)
     add_programs(metadata, programs, tensors, states)
     if kept is not None:
         kept.add_to(metadata)
@@ -231,7 +231,8 @@ def _compile_text_reader(source: OcrSource, tensors: TensorStore, report: Report
         return build_text_reader(files, tensors, weight_bits=source.bits)
 
 
-def _card_metadata(card: ModelCard) -> Metadata:
+def card_metadata(card: ModelCard) -> Metadata:
+    """The keys that every model file begins with."""
     metadata = Metadata()
     metadata.string("general.architecture", ARCHITECTURE)
     metadata.string("general.name", card.name)

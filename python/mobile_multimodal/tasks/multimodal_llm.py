@@ -37,7 +37,7 @@ from mobile_multimodal.settings import (
     settings_from,
 )
 from mobile_multimodal.tasks.cancellation import Cancellation, flag_of
-from mobile_multimodal.tasks.caption import Caption, CaptionStream, TokenCallback, caption_from_record
+from mobile_multimodal.tasks.caption import Caption, CaptionStream, caption_from_record
 from mobile_multimodal.tasks.deadline import Deadline
 from mobile_multimodal.tasks.frame_tasks import FrameTasks
 from mobile_multimodal.tasks.language import (
@@ -57,8 +57,10 @@ from mobile_multimodal.tasks.latency_budget import BudgetedCall, BudgetStatistic
 from mobile_multimodal.tasks.model_budgets import CalibratedPoint, ModelBudgets
 from mobile_multimodal.tasks.ocr import OCR_PROGRAMS, OcrResult, ocr_result_from_record
 from mobile_multimodal.tasks.performance import FeatureCacheStatistics, PerformanceCounter, PerformanceMetrics
+from mobile_multimodal.tasks.piece_stream import TokenCallback
 from mobile_multimodal.tasks.read_ahead import loaded, read_in_batches
 from mobile_multimodal.tasks.shared_session import HealthStatus, SharedSession
+from mobile_multimodal.tasks.text_generation import TextGeneration
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -76,7 +78,7 @@ _WAITING_PICTURE_BYTES: Final = 4 << 20  # a batch of 16 and the next hold 128 M
 _BATCH: Final = 4
 
 
-class MobileMultiModalLLM(FrameTasks):
+class MobileMultiModalLLM(FrameTasks, TextGeneration):
     """A loaded model file. All methods may be called from any thread; calls take turns on the model's threads."""
 
     def __init__(
