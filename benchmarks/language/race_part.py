@@ -46,7 +46,7 @@ def measure(settings: RaceSettings, peers: PeerList) -> dict[str, Any]:
     for threads in settings.threads:
         if has_peer:
             heats += _model_heats(settings, threads, checks)
-        if peers.has("onnxruntime"):
+        if peers.has("onnxruntime", "onnx"):
             heats.append(_linear_heat(settings, threads, checks))
     return {"heats": heats, "checks": checks}
 
