@@ -30,6 +30,7 @@ PARTS = {
     "memory": "memory.race_part",
     "kernels": "kernels.race_part",
 }
+_BUSY = 0.7  # processes that wait for a CPU, on average over the last minute
 PACKAGES = (
     "mobile-multimodal",
     "numpy",
@@ -53,6 +54,8 @@ def main() -> int:
         for peer, command in peers.missing.items():
             progress(f"race: {peer} is not installed. hint: {command}")
         return 0
+    if (load := os.getloadavg()[0]) > _BUSY:
+        progress(f"race: others use this machine (load {load:.1f}): engines whose threads meet often lose most by it")
     records, failed = [], []
     for name in arguments.only:
         try:
