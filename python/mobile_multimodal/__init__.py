@@ -4,6 +4,7 @@ from mobile_multimodal.errors import (
     AccessError,
     DeadlineExceededError,
     DrainingError,
+    FrameSourceError,
     GalleryFormatError,
     ImageTooLargeError,
     InternalError,
@@ -30,7 +31,10 @@ from mobile_multimodal.model.inference_config import InferenceConfig
 from mobile_multimodal.settings import PROFILES, GenerationSettings, OcrSettings, Profile
 from mobile_multimodal.tasks.cancellation import Cancellation
 from mobile_multimodal.tasks.caption import Caption, CaptionPiece, CaptionStream
+from mobile_multimodal.tasks.frames import FrameResult, FrameStatistics, FrameStream
 from mobile_multimodal.tasks.language import Answer
+from mobile_multimodal.tasks.latency_budget import BudgetOutcome, BudgetStatistics
+from mobile_multimodal.tasks.model_budgets import CalibratedPoint
 from mobile_multimodal.tasks.multimodal_llm import MobileMultiModalLLM
 from mobile_multimodal.tasks.ocr import OcrLine, OcrResult
 from mobile_multimodal.tasks.performance import FeatureCacheStatistics, PerformanceMetrics, TaskMetrics
@@ -44,6 +48,9 @@ __all__ = [
     "PROFILES",
     "AccessError",
     "Answer",
+    "BudgetOutcome",
+    "BudgetStatistics",
+    "CalibratedPoint",
     "Cancellation",
     "Caption",
     "CaptionPiece",
@@ -51,6 +58,10 @@ __all__ = [
     "DeadlineExceededError",
     "DrainingError",
     "FeatureCacheStatistics",
+    "FrameResult",
+    "FrameSourceError",
+    "FrameStatistics",
+    "FrameStream",
     "GalleryFormatError",
     "GeneratedText",
     "GenerationSettings",

@@ -66,6 +66,16 @@ COMMANDS: Final[dict[str, Command]] = {
             module="mobile_multimodal.cli.serve_command",
             extra="serve",
         ),
+        Command(
+            name="watch",
+            summary="print a sentence about each picture of a sequence that differs from the one before",
+            module="mobile_multimodal.cli.watch_command",
+        ),
+        Command(
+            name="calibrate",
+            summary="measure what captions, pages and answers take on this machine",
+            module="mobile_multimodal.cli.calibrate_command",
+        ),
         Command(name="info", summary="print what is inside a model file", module="mobile_multimodal.model.info"),
         Command(
             name="build",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from mobile_multimodal.tasks.latency_budget import BudgetOutcome, with_budget
 from mobile_multimodal.tasks.piece_stream import PieceStream, TokenCallback
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ class Caption:
                          for ending there
     finish_reason        "end" (the model ended it), "length" (max_new_tokens), "stop" (a stop string), "cancelled"
     timings              milliseconds: resize, encode, prefill, first_token, decode, total
+    budget               how a latency budget went; None for a call without one
     """
 
     text: str
@@ -33,16 +35,18 @@ class Caption:
     token_probabilities: tuple[float, ...]
     finish_reason: str
     timings: dict[str, float] = field(compare=False)
+    budget: BudgetOutcome | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         return self.text
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists, numbers and strings, ready for JSON."""
-        return asdict(self) | {"tokens": list(self.tokens), "token_probabilities": list(self.token_probabilities)}
+        """Plain lists, numbers and strings, ready for JSON; `budget` where the call had one."""
+        lists = {"tokens": list(self.tokens), "token_probabilities": list(self.token_probabilities)}
+        return with_budget(asdict(self) | lists)
 
 
-def caption_from_record(record: CaptionRecord) -> Caption:
+def caption_from_record(record: CaptionRecord, budget: BudgetOutcome | None = None) -> Caption:
     """The public form of what the core returns."""
     return Caption(
         text=record["text"],
@@ -51,6 +55,7 @@ def caption_from_record(record: CaptionRecord) -> Caption:
         token_probabilities=tuple(record["token_probabilities"]),
         finish_reason=record["finish_reason"],
         timings=dict(record["timings"]),
+        budget=budget,
     )
 
 
