@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.append(str(ROOT / "benchmarks"))
 
 from record import circumstances  # noqa: E402
+from vision.encoder_onnx import encoder_onnx  # noqa: E402
 
 PICTURES = ("astronaut.jpg", "boats.jpg", "cat.jpg", "coffee.jpg", "photographer.jpg", "rocket.jpg", "sheep.jpg")
 
@@ -75,7 +76,7 @@ def main() -> None:
 def _circumstances(model_file: Path) -> dict[str, Any]:
     metadata = native.Engine(str(model_file)).metadata()
     packages = ("mobile-multimodal", "numpy", "Pillow", "onnxruntime")
-    return circumstances("caption", "scripts/bench", packages) | {
+    return circumstances("caption", "benchmarks/caption/caption_benchmark.py", packages) | {
         "model": {
             "name": metadata.get("general.name", ""),
             "file": model_file.name,
@@ -139,12 +140,10 @@ def _encoders(model_file: Path, threads: int, rounds: int) -> dict[str, Any]:
     session = native.Session(engine, threads)
     side = engine.image_size
     pixels = native.resize(load_image(ROOT / "examples/pictures/coffee.jpg"), side, side)
-    with tempfile.TemporaryDirectory() as folder:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        providers = ["CPUExecutionProvider"]
-        reference = onnxruntime.InferenceSession(_onnx_encoder(Path(folder)), options, providers=providers)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    reference = onnxruntime.InferenceSession(encoder_onnx(), options, providers=["CPUExecutionProvider"])
     image = np.ascontiguousarray(((pixels.astype(np.float32) - 127) / 128).transpose(2, 0, 1)[None])
     ours: list[float] = []
     theirs: list[float] = []
@@ -157,44 +156,6 @@ def _encoders(model_file: Path, threads: int, rounds: int) -> dict[str, Any]:
             work()
             times.extend(_milliseconds(work) for _ in range(10))
     return {"encode_image_program_ms": _summary(ours), "onnxruntime_fp32_encoder_ms": _summary(theirs)}
-
-
-def _onnx_encoder(folder: Path) -> bytes:
-    """EfficientNet-Lite0 with batch norms and paddings inside its convolutions.
-
-    Left apart, the 17 paddings keep onnxruntime 1.31 from its blocked layout and make it three times as slow.
-    """
-    import onnx
-    import onnxruntime
-
-    from mobile_multimodal.compile.efficientnet_lite import export_onnx, load_efficientnet_lite
-
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.optimized_model_filepath = str(folder / "folded.onnx")
-    exported = export_onnx(load_efficientnet_lite("efficientnet-lite0"), folder / "encoder.onnx")
-    onnxruntime.InferenceSession(str(exported), options, providers=["CPUExecutionProvider"])
-    model = onnx.load(options.optimized_model_filepath)
-    constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    readers = {name: node for node in model.graph.node for name in node.input}
-    for pad in [node for node in model.graph.node if node.op_type == "Pad"]:
-        convolution = readers[pad.output[0]]
-        if convolution.op_type != "Conv":
-            raise SystemExit(f"the encoder pads before {convolution.op_type}, expected Conv")
-        _, _, top, left, _, _, bottom, right = (int(size) for size in constants[pad.input[1]])
-        kept = [attribute for attribute in convolution.attribute if attribute.name != "pads"]
-        before = next((list(entry.ints) for entry in convolution.attribute if entry.name == "pads"), [0, 0, 0, 0])
-        pads = [given + own for given, own in zip((top, left, bottom, right), before, strict=True)]
-        del convolution.attribute[:]
-        convolution.attribute.extend([*kept, onnx.helper.make_attribute("pads", pads)])
-        convolution.input[0] = pad.input[0]
-        model.graph.node.remove(pad)
-    used = {name for node in model.graph.node for name in node.input}
-    for unused in [tensor for tensor in model.graph.initializer if tensor.name not in used]:
-        model.graph.initializer.remove(unused)
-    onnx.checker.check_model(model)
-    data: bytes = model.SerializeToString()
-    return data
 
 
 def _milliseconds(work: Callable[[], Any]) -> float:

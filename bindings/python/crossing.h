@@ -60,11 +60,13 @@ inline std::shared_ptr<mm::tasks::Cancellation> flag_of(const PyCancellation* ca
   return cancellation == nullptr ? nullptr : cancellation->flag;
 }
 
+using EngineClass = nb::class_<PyEngine>;
 using SessionClass = nb::class_<PySession>;
 
 // Each adds its classes, functions or methods.
-void add_engine(nb::module_& module);
+EngineClass add_engine(nb::module_& module);
 void add_captioning(SessionClass& session);
 void add_text_reading(nb::module_& module, SessionClass& session);
 void add_language(SessionClass& session);
+void add_text_generation(EngineClass& engine, SessionClass& session);
 void add_vector_table(nb::module_& module);

@@ -65,8 +65,8 @@ nb::list tensors_of(const PyEngine& self) {
 
 }  // namespace
 
-void add_engine(nb::module_& module) {
-  nb::class_<PyEngine>(module, "Engine")
+EngineClass add_engine(nb::module_& module) {
+  return EngineClass(module, "Engine")
       .def(nb::init<const std::string&>(), "path"_a)
       .def_ro("path", &PyEngine::path)
       .def_prop_ro("file_bytes", [](const PyEngine& self) { return self.engine->file().bytes(); })

@@ -86,7 +86,7 @@ NB_MODULE(native, module) {
       .def("cancel", [](const PyCancellation& self) { self.flag->cancel(); })
       .def_prop_ro("is_cancelled", [](const PyCancellation& self) { return self.flag->is_cancelled(); });
 
-  add_engine(module);
+  EngineClass engine = add_engine(module);
   auto session =
       SessionClass(module, "Session")
           .def(nb::init<const PyEngine&, int, size_t>(), "engine"_a, "threads"_a = 0,
@@ -121,5 +121,6 @@ NB_MODULE(native, module) {
   add_captioning(session);
   add_text_reading(module, session);
   add_language(session);
+  add_text_generation(engine, session);
   add_vector_table(module);
 }

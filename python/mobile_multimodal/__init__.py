@@ -4,6 +4,7 @@ from mobile_multimodal.errors import (
     AccessError,
     DeadlineExceededError,
     DrainingError,
+    FrameSourceError,
     GalleryFormatError,
     ImageTooLargeError,
     InternalError,
@@ -30,11 +31,16 @@ from mobile_multimodal.model.inference_config import InferenceConfig
 from mobile_multimodal.settings import PROFILES, GenerationSettings, OcrSettings, Profile
 from mobile_multimodal.tasks.cancellation import Cancellation
 from mobile_multimodal.tasks.caption import Caption, CaptionPiece, CaptionStream
+from mobile_multimodal.tasks.frames import FrameResult, FrameStatistics, FrameStream
 from mobile_multimodal.tasks.language import Answer
+from mobile_multimodal.tasks.latency_budget import BudgetOutcome, BudgetStatistics
+from mobile_multimodal.tasks.model_budgets import CalibratedPoint
 from mobile_multimodal.tasks.multimodal_llm import MobileMultiModalLLM
 from mobile_multimodal.tasks.ocr import OcrLine, OcrResult
 from mobile_multimodal.tasks.performance import FeatureCacheStatistics, PerformanceMetrics, TaskMetrics
 from mobile_multimodal.tasks.shared_session import HealthStatus
+from mobile_multimodal.tasks.text import GeneratedText, TextPiece, TextStream
+from mobile_multimodal.tasks.text_settings import TextSettings
 
 __version__ = "0.1.0"  # pyproject.toml reads it from here: asking importlib.metadata would cost 20 ms at start
 
@@ -42,6 +48,9 @@ __all__ = [
     "PROFILES",
     "AccessError",
     "Answer",
+    "BudgetOutcome",
+    "BudgetStatistics",
+    "CalibratedPoint",
     "Cancellation",
     "Caption",
     "CaptionPiece",
@@ -49,7 +58,12 @@ __all__ = [
     "DeadlineExceededError",
     "DrainingError",
     "FeatureCacheStatistics",
+    "FrameResult",
+    "FrameSourceError",
+    "FrameStatistics",
+    "FrameStream",
     "GalleryFormatError",
+    "GeneratedText",
     "GenerationSettings",
     "HealthStatus",
     "ImageSource",
@@ -75,6 +89,9 @@ __all__ = [
     "QueueFullError",
     "RateLimitedError",
     "TaskMetrics",
+    "TextPiece",
+    "TextSettings",
+    "TextStream",
     "UnauthenticatedError",
     "UnavailableError",
     "UnsupportedError",

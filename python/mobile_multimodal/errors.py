@@ -2,8 +2,9 @@
 
 MobileMultiModalError
 ├── InvalidInputError            the caller's value is wrong
-│   └── InvalidImageError        the picture cannot be read as one
-│       └── ImageTooLargeError   the picture passes a bound on bytes or pixels
+│   ├── InvalidImageError        the picture cannot be read as one
+│   │   └── ImageTooLargeError   the picture passes a bound on bytes or pixels
+│   └── FrameSourceError         the caller's source of frames failed
 ├── ModelFormatError             the model file is damaged, hostile or of another version
 ├── GalleryFormatError           the index of a gallery is damaged, hostile or of another version
 ├── NotFoundError                a file, program or tensor does not exist
@@ -53,6 +54,10 @@ class InvalidImageError(InvalidInputError):
 
 class ImageTooLargeError(InvalidImageError):
     """The picture passes a bound on bytes or pixels."""
+
+
+class FrameSourceError(InvalidInputError):
+    """The caller's source of frames failed; its exception is the `__cause__`."""
 
 
 class ModelFormatError(MobileMultiModalError):

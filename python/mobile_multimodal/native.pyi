@@ -16,6 +16,15 @@ class CaptionRecord(TypedDict):
     finish_reason: str
     timings: dict[str, float]
 
+class GeneratedTextRecord(TypedDict):
+    text: str
+    tokens: list[int]
+    token_probabilities: list[float]
+    finish_reason: str
+    prompt_tokens: int
+    cached_tokens: int
+    timings: dict[str, float]
+
 class TextLineRecord(TypedDict):
     text: str
     box: tuple[tuple[float, float], tuple[float, float], tuple[float, float], tuple[float, float]]
@@ -87,6 +96,11 @@ class Engine:
     def image_size(self) -> int: ...
     @property
     def can_caption(self) -> bool: ...
+    @property
+    def text_context(self) -> int: ...
+    @property
+    def has_chat(self) -> bool: ...
+    def encode_prompt(self, text: str = "", *, messages: Sequence[tuple[str, str]] = ()) -> list[int]: ...
     def metadata(self) -> dict[str, Any]: ...
     def tensors(self) -> list[tuple[str, str, tuple[int, ...], int]]: ...
     def programs(self) -> list[str]: ...
@@ -179,3 +193,20 @@ class Session:
         deadline_seconds: float = 0.0,
         cancellation: Cancellation | None = None,
     ) -> ChoiceRecord: ...
+    def generate_text(
+        self,
+        text: str = "",
+        *,
+        messages: Sequence[tuple[str, str]] = (),
+        max_new_tokens: int = 256,
+        temperature: float = 0.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        repetition_penalty: float = 1.0,
+        seed: int = 0,
+        stop: Sequence[str] = ...,
+        deadline_seconds: float = 0.0,
+        on_token: Callable[[int, str, float], bool] | None = None,
+        cancellation: Cancellation | None = None,
+    ) -> GeneratedTextRecord: ...

@@ -45,6 +45,7 @@ struct Vocabulary {
   std::vector<int32_t> types = {3, 3};
   std::vector<std::string> merges;
   bool add_space_prefix = false;
+  std::string word_rule;  // empty: no key
 
   // Two control tokens, then byte b is id 2 + b.
   Vocabulary() {
@@ -67,6 +68,7 @@ struct Vocabulary {
     writer.strings("tokenizer.ggml.merges", merges);
     writer.array("tokenizer.ggml.token_type", 5, types);
     if (add_space_prefix) writer.scalar<uint8_t>("tokenizer.ggml.add_space_prefix", 7, 1);
+    if (!word_rule.empty()) writer.string("tokenizer.ggml.pre", word_rule);
     const std::string bytes = writer.file();
     const auto file = mm::tensor::ModelFile::from_bytes(bytes.data(), bytes.size());
     if (!file.is_ok()) return file.status();
@@ -139,6 +141,40 @@ void check_encoding() {
   MM_CHECK(with_prefix.value()->encode("w").value() == Ids{262});
   MM_CHECK(with_prefix.value()->encode(" w").value() == Ids{262});
   MM_CHECK(with_prefix.value()->encode("").value().empty());
+}
+
+// Digits first: each is a word, and what lies between two of them is cut as a text of its own.
+void check_split_digits() {
+  Vocabulary vocabulary = words();
+  vocabulary.merge("1", "2");        // 268
+  vocabulary.merge(" ", "1");        // 269
+  vocabulary.merge("\xC2", "\xB2");  // 270: superscript two, a number like any
+  const auto plain = vocabulary.load();
+  vocabulary.word_rule = "gpt-2";
+  const auto named = vocabulary.load();
+  for (const auto& result : {plain, named}) {
+    MM_CHECK((result.value()->encode("12").value() == Ids{268}) &&
+             (result.value()->encode("a 1").value() == Ids{byte_id('a'), 269}));
+    MM_CHECK((result.value()->encode("a  1").value() == Ids{byte_id('a'), byte_id(' '), 269}));
+  }
+  vocabulary.word_rule = "smollm";
+  const auto split = vocabulary.load();
+  const auto encode = [&](const std::string& text) { return split.value()->encode(text).value(); };
+  MM_CHECK((encode("12") == Ids{byte_id('1'), byte_id('2')}));
+  MM_CHECK((encode("a 1") == Ids{byte_id('a'), byte_id(' '), byte_id('1')}));
+  MM_CHECK((encode("a  1") == Ids{byte_id('a'), 263, byte_id('1')}));  // spaces before a digit end a text: both stay
+  MM_CHECK((encode("hello1hello\xC2\xB2 w") == Ids{261, byte_id('1'), 261, 270, 262}));
+  MM_CHECK((encode("1's") == Ids{byte_id('1'), 266}));
+  MM_CHECK(encode("").empty());
+  vocabulary.word_rule = "llama-bpe";
+  MM_CHECK(vocabulary.load().status().code() == StatusCode::model_format);
+}
+
+void check_control_names() {
+  const auto result = words().load();
+  const BytePairEncoding& bpe = *result.value();
+  MM_CHECK(bpe.control_name_at("a<|eos|>b", 1).id == 1 && bpe.control_name_at("a<|eos|>b", 1).bytes == 7);
+  MM_CHECK(bpe.control_name_at("a<|eos|>b", 0).bytes == 0 && bpe.control_name_at("<|eos", 0).bytes == 0);
 }
 
 void check_decoding() {
@@ -249,6 +285,8 @@ void check_speed() {
 
 int main() {
   check_encoding();
+  check_split_digits();
+  check_control_names();
   check_decoding();
   check_categories();
   check_refusals();

@@ -20,7 +20,7 @@ from process_usage import usage_of
 from request_bodies import picture_body
 from server_process import ServerProcess
 
-from mobile_multimodal.serving.api_keys import make_api_key
+from mobile_multimodal.serving.access.api_keys import make_api_key
 
 OURS = 860
 OF_THE_DOCUMENT = 140  # schemathesis takes longer to think of a request than the server to refuse it

@@ -309,8 +309,19 @@ class ReferenceModel:
         weights = np.exp(x - x.max(axis=-1, keepdims=True))
         return (weights / weights.sum(axis=-1, keepdims=True)).astype(F32)
 
+    def _hadamard(self, arguments: list[Any], attributes: list[_Word], names: list[str]) -> Array:
+        x, block = arguments[0], attributes[0].i
+        index = np.arange(block)
+        ones = np.array([[bin(i & j).count("1") for j in index] for i in index])  # Sylvester: (-1)^(common bits)
+        blocks = x.reshape(-1, block).astype(np.float64) @ (1.0 - 2.0 * (ones % 2)) / np.sqrt(block)
+        return blocks.reshape(x.shape).astype(F32)
+
     def _reshape(self, arguments: list[Any], attributes: list[_Word], names: list[str]) -> Array:
         return arguments[0].reshape([word.i for word in attributes])
+
+    def _last_row(self, arguments: list[Any], attributes: list[_Word], names: list[str]) -> Array:
+        last: Array = arguments[0][-1:].copy()
+        return last
 
     # -- attention --------------------------------------------------------------------------------------------------
 

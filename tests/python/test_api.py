@@ -65,7 +65,7 @@ def test_confidence_is_the_geometric_mean(probabilities: list[float], expected: 
 @pytest.mark.parametrize(
     ("profile", "options", "beams"),
     [
-        ("balanced", {}, None),  # the model file's own value
+        ("balanced", {}, 2),
         ("fast", {}, 1),
         ("efficient", {}, 1),
         ("fast", {"num_beams": 4}, 4),

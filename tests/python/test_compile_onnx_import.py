@@ -290,8 +290,8 @@ def test_an_encoder_must_say_its_size_and_normalisation(tmp_path: Path) -> None:
         build_image_encoder(path, TensorStore(), weight_bits=32, mean=[0.0], std=[0.0])
     with pytest.raises(InvalidInputError, match="has 2 numbers"):
         build_image_encoder(path, TensorStore(), weight_bits=32, mean=[0.0, 1.0], std=[1.0])
-    with pytest.raises(InvalidInputError, match="of 2 bits"):
-        build_image_encoder(path, TensorStore(), weight_bits=2, mean=[0.0], std=[1.0])
+    with pytest.raises(InvalidInputError, match="of 3 bits"):
+        build_image_encoder(path, TensorStore(), weight_bits=3, mean=[0.0], std=[1.0])
     g = GraphWriter(1, 4, 32, 32)
     path = g.save(tmp_path / "g.onnx", g.convolution("x", 4, 8, 3))
     with pytest.raises(UnsupportedOperationError, match=r"takes \(1, 4, 32, 32\)"):

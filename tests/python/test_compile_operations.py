@@ -311,6 +311,17 @@ def test_reshape(tmp_path: Path) -> None:
     check(tmp_path, lambda b, x: b.apply("reshape", [x], [2, -1, 3]), x=normal(4, 9), tolerance=0)
 
 
+@pytest.mark.parametrize(("columns", "block"), [(2, 2), (12, 4), (24, 8), (96, 32), (512, 512)])
+def test_hadamard(tmp_path: Path, columns: int, block: int) -> None:
+    check(tmp_path, lambda b, x: b.apply("hadamard", [x], [block]), x=normal(5, columns))
+    check(tmp_path, lambda b, x: b.apply("hadamard", [x], [block]), x=normal(300, columns))  # split between threads
+
+
+@pytest.mark.parametrize("rows", [1, 2, 33])
+def test_last_row(tmp_path: Path, rows: int) -> None:
+    check(tmp_path, lambda b, x: b.apply("last_row", [x]), x=normal(rows, 9), tolerance=0)
+
+
 @pytest.mark.parametrize(("heads", "kv_heads", "head_dim"), [(4, 4, 8), (6, 2, 16), (3, 1, 12)])
 def test_attention_memory(tmp_path: Path, heads: int, kv_heads: int, head_dim: int) -> None:
     width = 2 * kv_heads * head_dim

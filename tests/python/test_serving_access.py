@@ -13,8 +13,8 @@ from fastapi.testclient import TestClient
 from serving_process import ServerProcess
 
 from mobile_multimodal.serving.application import create_app
+from mobile_multimodal.serving.configuration.settings import ServeSettings
 from mobile_multimodal.serving.services import Services
-from mobile_multimodal.serving.settings import ServeSettings
 
 KEY = "mm_" + "k" * 40
 CAPTION = {"image": "QUJD"}

@@ -25,16 +25,16 @@ from joserfc.jwk import ECKey, Key, OctKey, OKPKey, RSAKey
 from pydantic import ValidationError
 
 from mobile_multimodal.errors import InvalidInputError, PermissionDeniedError, UnauthenticatedError, UnavailableError
-from mobile_multimodal.serving.api_keys import main as print_api_key
-from mobile_multimodal.serving.api_keys import make_api_key, read_api_keys
-from mobile_multimodal.serving.authentication import (
+from mobile_multimodal.serving.access.api_keys import main as print_api_key
+from mobile_multimodal.serving.access.api_keys import make_api_key, read_api_keys
+from mobile_multimodal.serving.access.authentication import (
     ALGORITHMS,
     AuthenticationSettings,
     Authenticator,
     Caller,
     TokenSettings,
 )
-from mobile_multimodal.serving.token_keys import TokenKeys, parse_key_set
+from mobile_multimodal.serving.access.token_keys import TokenKeys, parse_key_set
 
 ISSUER, AUDIENCE = "https://issuer.example", "mobile-mm"
 RSA = RSAKey.generate_key(2048, {"kid": "rsa", "use": "sig"}, private=True)
@@ -126,7 +126,9 @@ def test_two_keys_are_never_alike() -> None:
 
 def test_the_command_prints_a_line_and_shows_the_key_apart(keys_file: Callable[..., Path]) -> None:
     made = subprocess.run(
-        [sys.executable, "-m", "mobile_multimodal.serving.api_keys", "ada", "admin"], capture_output=True, text=True
+        [sys.executable, "-m", "mobile_multimodal.serving.access.api_keys", "ada", "admin"],
+        capture_output=True,
+        text=True,
     )
     key = made.stderr.split()[-1]
     assert made.returncode == 0
@@ -212,7 +214,7 @@ def test_a_file_without_keys_is_refused(tmp_path: Path, content: bytes) -> None:
 def test_a_changed_file_counts_and_a_spoiled_one_does_not(
     keys_file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("mobile_multimodal.serving.authentication._KEYS_CHECK_SECONDS", 0.0)
+    monkeypatch.setattr("mobile_multimodal.serving.access.authentication._KEYS_CHECK_SECONDS", 0.0)
     (old, old_entry), (new, new_entry) = make_api_key("ada"), make_api_key("ada")
     authenticator = Authenticator(AuthenticationSettings(api_keys_file=keys_file(str(old_entry))))
     keys_file(str(old_entry), str(new_entry))

@@ -18,10 +18,10 @@ from serving_process import ServerProcess, command, picture, running_server
 
 from mobile_multimodal.errors import InvalidInputError, ModelNotFoundError, NotFoundError
 from mobile_multimodal.serving.application import create_app
+from mobile_multimodal.serving.configuration.settings import ServeSettings
 from mobile_multimodal.serving.model_facts import facts_of_model
 from mobile_multimodal.serving.search_index import SearchIndex
 from mobile_multimodal.serving.server import listen
-from mobile_multimodal.serving.settings import ServeSettings
 
 # A request whose body stays out.
 ENDLESS = b"POST /v1/ocr HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"

@@ -23,9 +23,9 @@ from joserfc import jwt
 from joserfc.jwk import ECKey
 from pydantic import ValidationError
 
-from mobile_multimodal.serving.api_keys import make_api_key
-from mobile_multimodal.serving.logging import LoggingSettings, bound_to_request, configure_logging
-from mobile_multimodal.serving.redaction import MAX_TEXT, without_secrets
+from mobile_multimodal.serving.access.api_keys import make_api_key
+from mobile_multimodal.serving.telemetry.logging import LoggingSettings, bound_to_request, configure_logging
+from mobile_multimodal.serving.telemetry.redaction import MAX_TEXT, without_secrets
 
 API_KEY = make_api_key("ada")[0]
 TOKEN = jwt.encode({"alg": "ES256"}, {"sub": "ada", "exp": 9_999_999_999}, ECKey.generate_key("P-256", private=True))
@@ -236,7 +236,7 @@ def test_levels_hold_for_both_ways_to_log() -> None:
 def test_a_process_writes_its_log_to_standard_error_alone(tmp_path: Path) -> None:
     program = (
         "import logging, structlog\n"
-        "from mobile_multimodal.serving.logging import LoggingSettings, configure_logging\n"
+        "from mobile_multimodal.serving.telemetry.logging import LoggingSettings, configure_logging\n"
         "for _ in range(2): configure_logging(LoggingSettings())\n"
         "structlog.get_logger('x').info('one', cookie='session')\n"
         "logging.getLogger('uvicorn.access').info('127.0.0.1 GET /?token=x')\n"

@@ -12,9 +12,9 @@ from openapi_spec_validator import validate
 from serving_process import ServerProcess
 
 from mobile_multimodal.serving.application import create_app
+from mobile_multimodal.serving.configuration.settings import ServeSettings
 from mobile_multimodal.serving.documentation import _MEANING_OF_STATUS
-from mobile_multimodal.serving.problems import is_openai_path
-from mobile_multimodal.serving.settings import ServeSettings
+from mobile_multimodal.serving.http.problems import is_openai_path
 
 PATHS = {
     "/v1/inference": {"post"},

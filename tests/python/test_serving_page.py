@@ -11,8 +11,8 @@ from fastapi.testclient import TestClient
 from mobile_multimodal.errors import UnsupportedError
 from mobile_multimodal.serving import application
 from mobile_multimodal.serving.application import create_app
+from mobile_multimodal.serving.configuration.settings import ServeSettings
 from mobile_multimodal.serving.routes.page import find_page
-from mobile_multimodal.serving.settings import ServeSettings
 
 
 @pytest.fixture(scope="module")

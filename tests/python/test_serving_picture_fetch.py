@@ -26,8 +26,8 @@ from cryptography.x509.oid import NameOID
 from pydantic import ValidationError
 
 from mobile_multimodal.errors import DeadlineExceededError, ImageTooLargeError, InvalidInputError
-from mobile_multimodal.serving.picture_fetch import PictureFetch, PictureFetchSettings, PublicResolver
-from mobile_multimodal.serving.public_addresses import is_public
+from mobile_multimodal.serving.pictures.picture_fetch import PictureFetch, PictureFetchSettings, PublicResolver
+from mobile_multimodal.serving.pictures.public_addresses import is_public
 
 PUBLIC = "93.184.216.34"
 HOST, OTHER = "images.example", "cdn.other.example"

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from mobile_multimodal import errors
-from mobile_multimodal.serving import http_protocol, problems
 from mobile_multimodal.serving.documentation import _MEANING_OF_STATUS
+from mobile_multimodal.serving.http import http_protocol, problems
 
 
 def all_errors() -> list[type[errors.MobileMultiModalError]]:

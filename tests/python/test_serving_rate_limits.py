@@ -20,11 +20,11 @@ from redis.asyncio import Redis
 from redis_server import RedisServer, needs_redis
 
 from mobile_multimodal.errors import RateLimitedError
-from mobile_multimodal.serving import window_counts
-from mobile_multimodal.serving.authentication import Caller
-from mobile_multimodal.serving.rate_limits import RateLimiter, RateLimitSettings
-from mobile_multimodal.serving.redis_guard import RedisDownError, RedisGuard, RedisSettings, RedisValueError
-from mobile_multimodal.serving.window_counts import MemoryWindowCounts
+from mobile_multimodal.serving.access import window_counts
+from mobile_multimodal.serving.access.authentication import Caller
+from mobile_multimodal.serving.access.rate_limits import RateLimiter, RateLimitSettings
+from mobile_multimodal.serving.access.window_counts import MemoryWindowCounts
+from mobile_multimodal.serving.cache.redis_guard import RedisDownError, RedisGuard, RedisSettings, RedisValueError
 
 ADA = Caller(name="ada", kind="api_key")
 BOB = Caller(name="bob", kind="token", roles=("partner",))
@@ -357,7 +357,7 @@ def test_what_is_logged_of_the_recovery_belongs_to_no_request(server: RedisServe
         await until(lambda: guard.is_up)
         await guard.close()
 
-    logger, handler = logging.getLogger("mobile_multimodal.serving.redis_guard"), Watching()
+    logger, handler = logging.getLogger("mobile_multimodal.serving.cache.redis_guard"), Watching()
     logger.addHandler(handler)
     try:
         run(scenario())

@@ -19,8 +19,8 @@ from pydantic import ValidationError
 from redis_server import RedisServer, needs_redis
 
 from mobile_multimodal.errors import DeadlineExceededError, OperationCancelledError, QueueFullError
-from mobile_multimodal.serving.redis_guard import RedisSettings
-from mobile_multimodal.serving.response_cache import ResponseCache, ResponseCacheSettings, response_key
+from mobile_multimodal.serving.cache.redis_guard import RedisSettings
+from mobile_multimodal.serving.cache.response_cache import ResponseCache, ResponseCacheSettings, response_key
 
 MODEL = "0123abcd"
 KEY = response_key(model_version=MODEL, task="caption", image=b"picture")

@@ -12,8 +12,8 @@ from PIL import Image
 from serving_process import ServerProcess, picture
 
 from mobile_multimodal.serving.application import create_app
+from mobile_multimodal.serving.configuration.settings import ServeSettings
 from mobile_multimodal.serving.schemas import SearchResponse
-from mobile_multimodal.serving.settings import ServeSettings
 
 
 def test_words_find_pictures(server: ServerProcess) -> None:

@@ -12,9 +12,9 @@ pytest.importorskip("pydantic", reason="needs the extra serve")
 from pydantic import ValidationError
 
 from mobile_multimodal.errors import PermissionDeniedError
-from mobile_multimodal.serving.asgi import Message, Receive, Scope, Send
-from mobile_multimodal.serving.request_origins import LOOPBACK_HOSTS, RequestOrigins, RequestOriginSettings
-from mobile_multimodal.serving.security_headers import SecurityHeaders, SecurityHeadersSettings
+from mobile_multimodal.serving.access.request_origins import LOOPBACK_HOSTS, RequestOrigins, RequestOriginSettings
+from mobile_multimodal.serving.http.asgi import Message, Receive, Scope, Send
+from mobile_multimodal.serving.http.security_headers import SecurityHeaders, SecurityHeadersSettings
 
 APP = "https://app.example"
 

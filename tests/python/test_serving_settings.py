@@ -12,9 +12,9 @@ from pydantic import ValidationError
 
 from mobile_multimodal.cli.main import main
 from mobile_multimodal.errors import InvalidInputError, NotFoundError
-from mobile_multimodal.serving import setting_names
-from mobile_multimodal.serving.settings import ServeSettings
-from mobile_multimodal.serving.settings_sources import load_settings
+from mobile_multimodal.serving.configuration import setting_names
+from mobile_multimodal.serving.configuration.settings import ServeSettings
+from mobile_multimodal.serving.configuration.settings_sources import load_settings
 from mobile_multimodal.serving.workers.pool_settings import PoolSettings
 
 

@@ -23,8 +23,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from pydantic import ValidationError
 
 from mobile_multimodal.errors import MissingExtraError
-from mobile_multimodal.serving.asgi import Application, Message, Receive, Scope, Send
-from mobile_multimodal.serving.tracing import TraceRequests, Tracing, TracingSettings, make_tracing
+from mobile_multimodal.serving.http.asgi import Application, Message, Receive, Scope, Send
+from mobile_multimodal.serving.telemetry.tracing import TraceRequests, Tracing, TracingSettings, make_tracing
 
 TRACE_ID, PARENT_ID = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 SECRET = "correct-horse"
@@ -276,7 +276,7 @@ def test_a_collector_that_is_down_fails_no_request_and_does_not_hold_the_end_up(
 def test_nothing_is_imported_and_nothing_done_when_off() -> None:
     program = (
         "import asyncio, json, sys\n"
-        "from mobile_multimodal.serving.tracing import TraceRequests, TracingSettings, make_tracing\n"
+        "from mobile_multimodal.serving.telemetry.tracing import TraceRequests, TracingSettings, make_tracing\n"
         "tracing = make_tracing(TracingSettings())\n"
         "calls = []\n"
         "async def app(scope, receive, send): calls.append(scope)\n"

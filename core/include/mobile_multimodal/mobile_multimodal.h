@@ -1,5 +1,5 @@
 /* The C door to the core: open a model file, make sessions, caption pictures, read their text, ask about
- * them, compare them with texts. C99; nothing throws,
+ * them, compare them with texts, write text. C99; nothing throws,
  * prints or aborts.
  *
  * Ownership: what an `mm_..._open`, `mm_..._create` or task call hands out belongs to the caller, who gives it back
@@ -42,6 +42,7 @@ typedef struct mm_caption mm_caption;
 typedef struct mm_text mm_text;
 typedef struct mm_embedding mm_embedding;
 typedef struct mm_answer mm_answer;
+typedef struct mm_generated_text mm_generated_text;
 
 MM_API const char* mm_version(void);
 /* The instruction set in use: "reference", "avx2", "avx_vnni", "avx512_vnni" or "neon_dotprod". */
@@ -184,6 +185,57 @@ MM_API double mm_answer_milliseconds(const mm_answer* answer);
 MM_API mm_status mm_choose(mm_session* session, const mm_picture* picture, const char* question,
                            const char* const* options, size_t option_count, double deadline_seconds,
                            float* probabilities);
+
+/* What follows works on a model file that writes text (`mobile-mm build --from-gguf`); MM_NOT_FOUND says what a file
+ * lacks. */
+typedef enum mm_role { MM_SYSTEM = 0, MM_USER = 1, MM_ASSISTANT = 2 } mm_role;
+
+typedef struct mm_message {
+  int32_t role;        /* an mm_role; MM_SYSTEM in the first message alone */
+  const char* content; /* UTF-8, NUL-terminated; what spells a control token stays text */
+} mm_message;
+
+typedef enum mm_finish_reason {
+  MM_FINISH_END = 0,      /* the model ended the text */
+  MM_FINISH_LENGTH = 1,   /* max_new_tokens, or the context is full */
+  MM_FINISH_STOP = 2,     /* a stop text */
+  MM_FINISH_CANCELLED = 3 /* the callback gave 0 */
+} mm_finish_reason;
+
+typedef struct mm_generate_options {
+  int32_t max_new_tokens;
+  float temperature;        /* 0: the likeliest token */
+  int32_t top_k;            /* draw from so many of the likeliest tokens; 0: all */
+  float top_p;              /* draw from the likeliest tokens that sum to this */
+  float min_p;              /* leave out tokens below this share of the likeliest one's probability */
+  float repetition_penalty; /* above 1 avoids tokens that occurred */
+  uint64_t seed;
+  double deadline_seconds; /* 0: none */
+  const char* const* stop; /* the text ends before the first of these; may be NULL */
+  size_t stop_count;
+  mm_piece_callback on_piece; /* may be NULL */
+  void* on_piece_context;
+} mm_generate_options;
+
+MM_API mm_status mm_generate_options_init(mm_generate_options* options);
+/* Continues `prompt` (UTF-8, NUL-terminated) as it is. `options` may be NULL: the defaults. What a session read and
+ * wrote stays at hand: a prompt that begins like the one before is read from where it differs. */
+MM_API mm_status mm_generate_text(mm_session* session, const char* prompt, const mm_generate_options* options,
+                                  mm_generated_text** text);
+/* Answers the messages of a conversation, put by the file's chat template. */
+MM_API mm_status mm_generate_reply(mm_session* session, const mm_message* messages, size_t message_count,
+                                   const mm_generate_options* options, mm_generated_text** text);
+MM_API void mm_generated_text_free(mm_generated_text* text);
+
+MM_API const char* mm_generated_text_string(const mm_generated_text* text); /* UTF-8, NUL-terminated */
+MM_API size_t mm_generated_text_token_count(const mm_generated_text* text);
+MM_API const int32_t* mm_generated_text_tokens(const mm_generated_text* text);
+MM_API const float* mm_generated_text_token_probabilities(const mm_generated_text* text);
+MM_API mm_finish_reason mm_generated_text_finish_reason(const mm_generated_text* text);
+/* Tokens of the prompt, and how many of them were at hand from the call before. */
+MM_API size_t mm_generated_text_prompt_tokens(const mm_generated_text* text);
+MM_API size_t mm_generated_text_cached_tokens(const mm_generated_text* text);
+MM_API double mm_generated_text_milliseconds(const mm_generated_text* text);
 
 #ifdef __cplusplus
 }

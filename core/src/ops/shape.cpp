@@ -1,4 +1,4 @@
-// Operations that move elements and compute nothing: reshape (a view), concat, upsampling, depth to space.
+// Operations that move elements and compute nothing: reshape (a view), last row, concat, upsampling, depth to space.
 #include "ops/operations.h"
 #include "ops/pictures.h"
 
@@ -40,6 +40,23 @@ base::Status infer_reshape(const InferContext&, const Attributes& attributes, co
 }
 
 base::Status run_view(Context&, const Attributes&, const Inputs&, const TensorView&) { return {}; }
+
+// The last of the rows, as [1, k]: a prompt's logits are asked for its end alone.
+base::Status infer_last_row(const InferContext&, const Attributes&, const Inputs& inputs, Inferred& out) {
+  MM_RETURN_IF_ERROR(expect_f32(*inputs[0], "last_row: x"));
+  const tensor::Shape& shape = inputs[0]->shape;
+  if (shape.rank != 2 || shape.elements() < 1)
+    return base::invalid_input("last_row: x has shape " + shape.text() + ", expected [rows, columns]");
+  out.shape = tensor::Shape::of(1, shape[1]);
+  return {};
+}
+
+base::Status run_last_row(Context&, const Attributes&, const Inputs& inputs, const TensorView& output) {
+  const int64_t columns = output.shape[1];
+  std::memcpy(output.as<float>(), inputs[0]->as<const float>() + (inputs[0]->shape[0] - 1) * columns,
+              static_cast<size_t>(columns) * sizeof(float));
+  return {};
+}
 
 // Joins along the last dimension; all others agree.
 base::Status infer_concat(const InferContext&, const Attributes&, const Inputs& inputs, Inferred& out) {
@@ -170,6 +187,7 @@ base::Status run_depth_to_space(Context& context, const Attributes& attributes, 
 }  // namespace
 
 const Op reshape_op = {"reshape", 1, 1, 1, 1, 4, true, infer_reshape, run_view};
+const Op last_row_op = {"last_row", 1, 1, 1, 0, 0, false, infer_last_row, run_last_row};
 const Op concat_op = {"concat", 2, max_inputs, 1, 0, 0, false, infer_concat, run_concat};
 const Op upsample_nearest_op = {"upsample_nearest", 1, 2, 1, 2, 2, false, infer_upsample_nearest, run_upsample_nearest};
 const Op depth_to_space_op = {"depth_to_space", 1, 1, 1, 1, 1, false, infer_depth_to_space, run_depth_to_space};

@@ -41,6 +41,12 @@ void StateStore::reset_sequences() {
   for (Cache& cache : caches_) std::fill(cache.lengths.begin(), cache.lengths.end(), 0);
 }
 
+void StateStore::truncate(int sequence, int length) {
+  for (Cache& cache : caches_)
+    if (static_cast<size_t>(sequence) < cache.lengths.size())
+      cache.lengths[static_cast<size_t>(sequence)] = std::min(cache.lengths[static_cast<size_t>(sequence)], length);
+}
+
 base::Status StateStore::reserve(AlignedBuffer& buffer, size_t bytes, int state) {
   const size_t before = buffer.bytes();
   if (bytes <= before) return {};

@@ -56,6 +56,8 @@ class StateStore {
 
   void reset();            // forgets everything
   void reset_sequences();  // forgets the sequences, keeps the memories
+  // Forgets a sequence from position `length` on, in every cache that holds more of it.
+  void truncate(int sequence, int length);
   // Sequence first + i continues what was sequence first + parents[i]: searches with sequences of their own do not
   // disturb each other.
   base::Status reorder(const int32_t* parents, int count, int first = 0);

@@ -88,6 +88,7 @@ class Batch final : public GenerationListener {
       if (!status.is_ok()) results_[i] = status;
     }
     prepared_ = Clock::now();
+    session_.cached_tokens().clear();
     session_.interpreter().states().reset_sequences();
     generate(decoder_, session_.engine().caption_ids(), settings_.generation, static_cast<int>(drafts_.size()), *this);
     return std::move(results_);

@@ -66,6 +66,9 @@ base::Result<std::shared_ptr<const Engine>> Engine::from_file(std::shared_ptr<co
   engine->can_caption_ = engine->image_size_ > 0 && engine->tokenizer_ != nullptr &&
                          engine->find_program("prefill") != nullptr && engine->find_program("decode") != nullptr;
   if (engine->can_caption_) MM_RETURN_IF_ERROR(engine->read_caption_settings());
+  if (engine->tokenizer_ != nullptr && engine->find_program("decode_text") != nullptr) {
+    MM_ASSIGN_OR_RETURN(engine->text_model_, TextModel::from_model(*file, *engine->tokenizer_, engine->states_));
+  }
   MM_RETURN_IF_ERROR(engine->read_text_settings());
   MM_RETURN_IF_ERROR(engine->read_language_settings());
   return std::shared_ptr<const Engine>(std::move(engine));

@@ -9,6 +9,7 @@
 #include "ops/state.h"
 #include "program/program.h"
 #include "tasks/generation.h"
+#include "tasks/text_model.h"
 #include "tensor/model_file.h"
 #include "text/byte_pair_encoding.h"
 #include "text/word_piece.h"
@@ -31,6 +32,8 @@ class Engine {
   const GenerationSettings& caption_defaults() const { return caption_defaults_; }
   const TokenIds& caption_ids() const { return caption_ids_; }
   int caption_positions() const { return caption_positions_; }  // the most tokens a caption may have
+
+  const TextModel* text_model() const { return text_model_.get(); }  // nullptr: the file cannot write text
 
   // What recognize_text's classes mean: entry i is class i + 1 (0 is the blank). Empty: a file without a table.
   const std::vector<std::string_view>& characters() const { return characters_; }
@@ -63,6 +66,7 @@ class Engine {
   GenerationSettings caption_defaults_;
   TokenIds caption_ids_;
   int caption_positions_ = 0;
+  std::unique_ptr<const TextModel> text_model_;
   std::vector<std::string_view> characters_;  // point into the file
   int line_width_ = 320;                      // what PP-OCR recognizers were trained on
   std::shared_ptr<const text::WordPiece> word_pieces_;

@@ -33,6 +33,8 @@ base::Status check_settings(const GenerationSettings& settings, int positions_mo
     return wrong("temperature", std::to_string(settings.temperature), "0 to 100");
   if (!(settings.top_p > 0 && settings.top_p <= 1))
     return wrong("top_p", std::to_string(settings.top_p), "above 0, at most 1");
+  if (settings.top_k < 0) return wrong("top_k", std::to_string(settings.top_k), "at least 0 (all)");
+  if (!(settings.min_p >= 0 && settings.min_p <= 1)) return wrong("min_p", std::to_string(settings.min_p), "0 to 1");
   if (settings.num_beams > 1 && settings.temperature > 0)
     return base::invalid_input("`temperature` is " + std::to_string(settings.temperature) + " with `num_beams` " +
                                    std::to_string(settings.num_beams) + ", expected 0: beams do not sample",

@@ -1,6 +1,7 @@
 // Writes token sequences from a decoder: greedy, beam search or sampling, one or several side by side.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -17,6 +18,8 @@ struct GenerationSettings {
   float temperature = 0.0f;  // 0: the most probable token
   float top_p = 1.0f;        // sampling keeps the smallest set of tokens with this much probability
   uint64_t seed = 0;         // the same seed gives the same text on every machine of one instruction set
+  int top_k = 0;             // sampling keeps so many of the likeliest tokens; 0: all
+  float min_p = 0.0f;        // sampling drops tokens less probable than this share of the likeliest one's probability
 };
 
 enum class FinishReason : int { end = 0, length = 1, stop = 2, cancelled = 3 };
@@ -47,7 +50,12 @@ class TokenDecoder {
 struct TokenIds {
   int32_t begin = 0;
   int32_t end = 1;
-  std::vector<int32_t> forbidden;  // never generated: begin, padding
+  std::vector<int32_t> forbidden;    // never generated: begin, padding
+  std::vector<int32_t> more_ends{};  // end a text as `end` does, with one beam
+
+  bool is_end(int32_t token) const {
+    return token == end || std::find(more_ends.begin(), more_ends.end(), token) != more_ends.end();
+  }
 };
 
 // What a listener makes of a token: `stop` when a stop text was met, `cancel` when nobody wants more.

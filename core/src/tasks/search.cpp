@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
 namespace mm::tasks {
 
@@ -43,34 +42,74 @@ double score_of(double log_probability, size_t length, float penalty) {
   return log_probability / std::pow(static_cast<double>(length), static_cast<double>(penalty));
 }
 
-// Chooses from one row of log-probabilities: the best token, or a draw from the top-p set at a temperature.
-int32_t choose(const float* log_probabilities, int vocabulary, const GenerationSettings& settings, Random& random,
-               std::vector<int>& order, std::vector<double>& weights) {
-  if (settings.temperature <= 0)
-    return static_cast<int32_t>(std::max_element(log_probabilities, log_probabilities + vocabulary) -
-                                log_probabilities);
-  order.resize(static_cast<size_t>(vocabulary));
-  std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(),
-                   [&](int a, int b) { return log_probabilities[a] > log_probabilities[b]; });
-  weights.clear();
-  const double best = log_probabilities[order[0]];
-  double total = 0;
-  for (int token : order) {
-    weights.push_back(std::exp((log_probabilities[token] - best) / static_cast<double>(settings.temperature)));
-    total += weights.back();
+// Chooses from one row of log-probabilities: the best token, or a draw at a temperature from those that top-k, top-p
+// and min-p leave (Fan et al. 2018, Holtzman et al. 2020, Nguyen et al. 2024), which all see the tempered distribution.
+// A heap gives the tokens best first: a draw seldom looks at more than a few of tens of thousands.
+class Sampler {
+ public:
+  explicit Sampler(uint64_t seed) : random_(seed) {}
+
+  int32_t choose(const float* log_probabilities, int vocabulary, const GenerationSettings& settings) {
+    const int32_t best =
+        static_cast<int32_t>(std::max_element(log_probabilities, log_probabilities + vocabulary) - log_probabilities);
+    if (settings.temperature <= 0) return best;
+    const double total = weigh(log_probabilities, vocabulary, log_probabilities[best], settings.temperature);
+    taken_.clear();
+    double kept = 0;
+    const bool is_cut = settings.top_k > 0 || settings.top_p < 1 || settings.min_p > 0;
+    if (is_cut) {
+      const size_t most = settings.top_k > 0 ? static_cast<size_t>(settings.top_k) : heap_.size();
+      const double enough = total * static_cast<double>(settings.top_p);
+      while (!heap_.empty() && taken_.size() < most && (taken_.empty() || kept < enough) &&
+             heap_.front().weight >= static_cast<double>(settings.min_p))
+        kept += take_next();
+    }
+    double draw = random_.uniform() * (is_cut ? kept : total);
+    for (size_t i = 0;; ++i) {
+      if (i == taken_.size()) {
+        if (is_cut || heap_.empty()) return taken_.back().token;  // rounding left a crumb of the draw
+        take_next();
+      }
+      draw -= taken_[i].weight;
+      if (draw < 0) return taken_[i].token;
+    }
   }
-  double kept = 0;
-  size_t count = 0;
-  while (count < weights.size() && (count == 0 || kept < total * static_cast<double>(settings.top_p)))
-    kept += weights[count++];
-  double draw = random.uniform() * kept;
-  for (size_t i = 0; i < count; ++i) {
-    draw -= weights[i];
-    if (draw < 0) return order[i];
+
+ private:
+  struct Entry {
+    double weight;
+    int32_t token;
+    bool operator<(const Entry& other) const {  // ties: the lower token is the better one
+      return weight != other.weight ? weight < other.weight : token > other.token;
+    }
+  };
+
+  // Fills the heap with weights relative to the best token's and gives their sum.
+  double weigh(const float* log_probabilities, int vocabulary, float best, float temperature) {
+    constexpr double negligible = -36;  // e^-36 = 2^-52: below the last bit of the sum
+    heap_.clear();
+    double total = 0;
+    for (int32_t token = 0; token < vocabulary; ++token) {
+      const double power = (static_cast<double>(log_probabilities[token]) - static_cast<double>(best)) /
+                           static_cast<double>(temperature);
+      if (power < negligible) continue;
+      heap_.push_back({std::exp(power), token});
+      total += heap_.back().weight;
+    }
+    std::make_heap(heap_.begin(), heap_.end());
+    return total;
   }
-  return order[count - 1];
-}
+
+  double take_next() {
+    std::pop_heap(heap_.begin(), heap_.end());
+    taken_.push_back(heap_.back());
+    heap_.pop_back();
+    return taken_.back().weight;
+  }
+
+  Random random_;
+  std::vector<Entry> heap_, taken_;
+};
 
 // One sequence: each token is final when it is chosen.
 class SingleSearch final : public Search {
@@ -80,17 +119,17 @@ class SingleSearch final : public Search {
         settings_(settings),
         vocabulary_(vocabulary),
         on_token_(std::move(on_token)),
-        random_(settings.seed) {
+        sampler_(settings.seed) {
     tokens_ = {ids.begin};
   }
 
   void advance(float* log_probabilities) override {
     for (int32_t forbidden : ids_.forbidden) log_probabilities[static_cast<size_t>(forbidden)] = impossible;
-    const int32_t token = choose(log_probabilities, vocabulary_, settings_, random_, order_, weights_);
+    const int32_t token = sampler_.choose(log_probabilities, vocabulary_, settings_);
     const float log_probability = log_probabilities[static_cast<size_t>(token)];
     hypothesis_.log_probability += log_probability;
     hypothesis_.probabilities.push_back(std::exp(log_probability));
-    if (token == ids_.end) return finish(FinishReason::end);
+    if (ids_.is_end(token)) return finish(FinishReason::end);
     hypothesis_.tokens.push_back(token);
     tokens_[0] = token;
     const Decision decision = on_token_(token, hypothesis_.probabilities.back());
@@ -111,9 +150,7 @@ class SingleSearch final : public Search {
   const GenerationSettings settings_;
   const int vocabulary_;
   const TokenCallback on_token_;
-  Random random_;
-  std::vector<int> order_;
-  std::vector<double> weights_;
+  Sampler sampler_;
   Hypothesis hypothesis_;
   FinishReason reason_ = FinishReason::length;
 };

@@ -4,32 +4,28 @@
 #include <string>
 #include <vector>
 
-#include "text/byte_pair_encoding.h"
+#include "tasks/text_writer.h"
 
 namespace mm::tasks {
 
-// A stream and a whole caption read the same: both are written by this.
+// Gives what a TextWriter writes a capital letter and a full stop.
 class SentenceWriter {
  public:
   // Both outlive the writer.
   SentenceWriter(const text::BytePairEncoding& tokenizer, const std::vector<std::string>& stop)
-      : tokenizer_(tokenizer), stop_(stop) {}
+      : writer_(tokenizer, stop) {}
 
   // The new text of this token. Text that may turn out to be the begin of a stop text is held back.
-  std::string add(int32_t token);
+  std::string add(int32_t token) { return polished(writer_.add(token)); }
   // What was held back, and the full stop when the model ended the sentence itself.
   std::string finish(bool is_ended);
-  bool is_stopped() const { return is_stopped_; }
+  bool is_stopped() const { return writer_.is_stopped(); }
 
  private:
-  std::string take(size_t end);
+  std::string polished(std::string piece);
 
-  const text::BytePairEncoding& tokenizer_;
-  const std::vector<std::string>& stop_;
-  text::Utf8Stream characters_;
-  std::string raw_;
-  size_t written_ = 0;
-  bool has_text_ = false, ends_sentence_ = false, is_stopped_ = false;
+  TextWriter writer_;
+  bool has_text_ = false, ends_sentence_ = false;
 };
 
 }  // namespace mm::tasks

@@ -43,7 +43,12 @@ class Session {
   base::Status prepare(std::string_view program, const PictureFeatures& features, int place = 0);
 
   // To be called when programs were run or states reset beside the tasks: memories may hold anything.
-  void forget_preparations() { prepared_.clear(); }
+  void forget_preparations() {
+    prepared_.clear();
+    cached_tokens_.clear();
+  }
+  // The tokens of text whose keys and values sequence 0 of the caches holds; empty: they may hold anything.
+  std::vector<int32_t>& cached_tokens() { return cached_tokens_; }
   // May be read from any thread.
   const FeatureCache::Statistics& cache_statistics() const { return features_.statistics(); }
 
@@ -69,7 +74,8 @@ class Session {
     PictureKey key;
   };
   std::vector<Prepared> prepared_;  // what memories hold which picture
-  std::mutex call_mutex_;           // guards call_ alone
+  std::vector<int32_t> cached_tokens_;
+  std::mutex call_mutex_;  // guards call_ alone
   std::shared_ptr<Cancellation> call_;
 };
 

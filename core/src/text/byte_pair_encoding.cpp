@@ -79,6 +79,17 @@ size_t run_end(std::string_view text, size_t at, Category category) {
   return at;
 }
 
+// The end of the digit at `at`, or of what stands there before the next digit.
+size_t stretch_end(std::string_view text, size_t at) {
+  const size_t begin = at;
+  while (at < text.size()) {
+    const Letter letter = letter_at(text, at);
+    if (letter.category == Category::number) return at == begin ? at + letter.bytes : at;
+    at += letter.bytes;
+  }
+  return at;
+}
+
 // The end of the word at `at` by 's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
 size_t word_end(std::string_view text, size_t at) {
   if (text[at] == '\'') {
@@ -142,6 +153,12 @@ Status BytePairEncoding::load(const tensor::ModelFile& model) {
   MM_ASSIGN_OR_RETURN(const std::vector<uint32_t> types, model.words("tokenizer.ggml.token_type"));
   if (model.find("tokenizer.ggml.add_space_prefix") != nullptr) {
     MM_ASSIGN_OR_RETURN(add_space_prefix_, model.boolean("tokenizer.ggml.add_space_prefix"));
+  }
+  if (model.find("tokenizer.ggml.pre") != nullptr) {
+    MM_ASSIGN_OR_RETURN(const std::string_view rule, model.string("tokenizer.ggml.pre"));
+    if (rule != "gpt-2" && rule != "smollm")
+      return model_format("metadata key `tokenizer.ggml.pre` is another word rule, expected `gpt-2` or `smollm`");
+    splits_digits_ = rule == "smollm";
   }
   MM_RETURN_IF_ERROR(load_tokens(tokens, types));
   return load_merges(tokens, merges);
@@ -297,10 +314,16 @@ Result<std::vector<int32_t>> BytePairEncoding::encode(std::string_view utf8) con
   }
   std::vector<int32_t> ids;
   Workspace space;
-  for (size_t at = 0; at < utf8.size();) {
-    const size_t end = word_end(utf8, at);
-    encode_word(utf8.substr(at, end - at), space, ids);
-    at = end;
+  for (size_t begin = 0; begin < utf8.size();) {
+    // The word rule sees what lies between two digits as a text of its own: it does not look past its end.
+    const size_t end = splits_digits_ ? stretch_end(utf8, begin) : utf8.size();
+    const std::string_view stretch = utf8.substr(begin, end - begin);
+    for (size_t at = 0; at < stretch.size();) {
+      const size_t next = word_end(stretch, at);
+      encode_word(stretch.substr(at, next - at), space, ids);
+      at = next;
+    }
+    begin = end;
   }
   return ids;
 }
@@ -328,6 +351,15 @@ std::optional<int32_t> BytePairEncoding::control_token(std::string_view name) co
     if (text_of(id) == name) return id;
   }
   return std::nullopt;
+}
+
+ControlName BytePairEncoding::control_name_at(std::string_view text, size_t at) const {
+  ControlName found;
+  for (const int32_t id : control_ids_) {
+    const std::string_view name = text_of(id);
+    if (name.size() > found.bytes && text.substr(at, name.size()) == name) found = {id, name.size()};
+  }
+  return found;
 }
 
 std::string Utf8Stream::push(std::string_view bytes) {

@@ -14,10 +14,17 @@
 
 namespace mm::text {
 
+// A control token whose name stands somewhere in a text; bytes 0: none.
+struct ControlName {
+  int32_t id = -1;
+  size_t bytes = 0;
+};
+
 class BytePairEncoding {
  public:
   // Reads tokenizer.ggml.{model,tokens,merges,token_type} and, if there, the boolean tokenizer.ggml.add_space_prefix
-  // (text is then encoded as if a space stood in front, unless one does). Copies what it needs.
+  // (text is then encoded as if a space stood in front, unless one does) and the word rule tokenizer.ggml.pre (`gpt-2`
+  // or `smollm`, which makes every digit a word first). Copies what it needs.
   static base::Result<std::shared_ptr<const BytePairEncoding>> from_model(const tensor::ModelFile& model);
 
   // Never yields a control token, whatever the text spells. Bytes that are not UTF-8 are encoded as bytes; a byte whose
@@ -36,6 +43,8 @@ class BytePairEncoding {
   bool is_control(int32_t id) const { return contains(id) && is_control_[static_cast<size_t>(id)]; }
   // The id of a control token by its name, e.g. "<|eos|>".
   std::optional<int32_t> control_token(std::string_view name) const;
+  // The longest name of a control token that begins at `at`: for strings of the model file, never for what users write.
+  ControlName control_name_at(std::string_view text, size_t at) const;
 
  private:
   BytePairEncoding() = default;
@@ -62,6 +71,7 @@ class BytePairEncoding {
   std::vector<Merge> merges_;               // by left id, then right id
   std::vector<uint32_t> first_merge_;       // merges of left id i: merges_[first_merge_[i], first_merge_[i + 1])
   bool add_space_prefix_ = false;
+  bool splits_digits_ = false;
 };
 
 // Makes valid UTF-8 of pieces as they come: holds back a code point that is not complete yet.

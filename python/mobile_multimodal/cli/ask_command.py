@@ -13,6 +13,7 @@ from mobile_multimodal.errors import MobileMultiModalError
 from mobile_multimodal.model.hub import DEFAULT_MODEL
 from mobile_multimodal.settings import MAX_DEADLINE_SECONDS, check_integer, check_number
 from mobile_multimodal.tasks.language import MAX_ANSWERS, check_options, check_text
+from mobile_multimodal.tasks.latency_budget import check_latency_budget
 from mobile_multimodal.tasks.multimodal_llm import MobileMultiModalLLM
 
 _DEFAULT_TOP_K = 5
@@ -48,6 +49,9 @@ def add_ask_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--model", default=DEFAULT_MODEL, help="name or .gguf file (default: %(default)s)")
     parser.add_argument("--threads", type=int, metavar="N", help="0 is every CPU (the default)")
+    parser.add_argument(
+        "--latency-budget-ms", type=float, metavar="MS", help="say in the JSON whether each answer took at most this"
+    )
     parser.add_argument("--deadline", type=float, metavar="SECONDS", help="give up on a picture after this long")
 
 
@@ -60,6 +64,9 @@ def run_ask(arguments: argparse.Namespace) -> int:
     check_integer("top_k", top_k, 1, MAX_ANSWERS)
     deadline = 0.0 if arguments.deadline is None else arguments.deadline
     check_number("deadline_seconds", deadline, 0.0, MAX_DEADLINE_SECONDS)
+    budget = arguments.latency_budget_ms
+    if budget is not None:
+        check_latency_budget(budget)
     entries = expand_picture_paths([arguments.path])
     report = Report(as_json=arguments.json, pictures=len(entries))
     with (
@@ -74,9 +81,13 @@ def run_ask(arguments: argparse.Namespace) -> int:
             try:
                 result: PictureResult
                 if options is None:
-                    result = model.answer_question(entry, arguments.question, top_k=top_k, deadline_seconds=deadline)
+                    result = model.answer_question(
+                        entry, arguments.question, top_k=top_k, latency_budget_ms=budget, deadline_seconds=deadline
+                    )
                 else:
-                    chosen = model.choose(entry, arguments.question, options, deadline_seconds=deadline)
+                    chosen = model.choose(
+                        entry, arguments.question, options, latency_budget_ms=budget, deadline_seconds=deadline
+                    )
                     result = ChosenOption(chosen)
                 report.result(entry, result)
             except MobileMultiModalError as error:

@@ -11,6 +11,7 @@ from mobile_multimodal.cli.report import Report
 from mobile_multimodal.errors import InvalidInputError, MobileMultiModalError
 from mobile_multimodal.model.hub import DEFAULT_MODEL
 from mobile_multimodal.settings import PROFILES, GenerationOptions, GenerationSettings, settings_from
+from mobile_multimodal.tasks.latency_budget import check_latency_budget
 from mobile_multimodal.tasks.multimodal_llm import MobileMultiModalLLM
 
 
@@ -34,6 +35,9 @@ def add_caption_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, metavar="N", help="the same seed draws the same words")
     parser.add_argument("--stop", action="append", metavar="TEXT", help="end before this text; may be repeated")
+    parser.add_argument(
+        "--latency-budget-ms", type=float, metavar="MS", help="choose the beams so that each picture takes at most this"
+    )
     parser.add_argument("--deadline", type=float, metavar="SECONDS", help="give up on a picture after this long")
 
 
@@ -49,6 +53,10 @@ def run_caption(arguments: argparse.Namespace) -> int:
         )
     if arguments.stream and arguments.batch is not None:
         raise InvalidInputError("options --stream and --batch exclude each other", "drop one of them")
+    if arguments.latency_budget_ms is not None:
+        check_latency_budget(arguments.latency_budget_ms)
+        if arguments.stream:
+            raise InvalidInputError("options --stream and --latency-budget-ms exclude each other", "drop one of them")
     entries = expand_picture_paths(arguments.paths)
     report = Report(as_json=arguments.json, pictures=len(entries))
     with (
@@ -72,6 +80,7 @@ def run_caption(arguments: argparse.Namespace) -> int:
                 paths,
                 on_error="return",
                 batch_size=arguments.batch,
+                latency_budget_ms=arguments.latency_budget_ms,
                 on_result=lambda index, result: report.result(paths[index], result),
                 **options,
             )

@@ -46,6 +46,11 @@ COMMANDS: Final[dict[str, Command]] = {
             module="mobile_multimodal.cli.ask_command",
         ),
         Command(
+            name="generate",
+            summary="write text to a prompt",
+            module="mobile_multimodal.cli.generate_command",
+        ),
+        Command(
             name="index",
             summary="make a folder of pictures searchable",
             module="mobile_multimodal.cli.index_command",
@@ -60,6 +65,16 @@ COMMANDS: Final[dict[str, Command]] = {
             summary="serve the tasks, a page and OpenAI's addresses over HTTP",
             module="mobile_multimodal.cli.serve_command",
             extra="serve",
+        ),
+        Command(
+            name="watch",
+            summary="print a sentence about each picture of a sequence that differs from the one before",
+            module="mobile_multimodal.cli.watch_command",
+        ),
+        Command(
+            name="calibrate",
+            summary="measure what captions, pages and answers take on this machine",
+            module="mobile_multimodal.cli.calibrate_command",
         ),
         Command(name="info", summary="print what is inside a model file", module="mobile_multimodal.model.info"),
         Command(

@@ -15,7 +15,8 @@ from mobile_multimodal.cli.report import Report
 from mobile_multimodal.errors import InvalidInputError, MobileMultiModalError
 from mobile_multimodal.images import Pixels, load_image
 from mobile_multimodal.model.hub import DEFAULT_MODEL
-from mobile_multimodal.settings import OcrOptions, OcrSettings, settings_from
+from mobile_multimodal.settings import PROFILES, OcrOptions, OcrSettings, settings_from
+from mobile_multimodal.tasks.latency_budget import check_latency_budget
 from mobile_multimodal.tasks.multimodal_llm import MobileMultiModalLLM
 from mobile_multimodal.tasks.ocr import OcrResult
 
@@ -34,12 +35,19 @@ def add_ocr_arguments(parser: argparse.ArgumentParser) -> None:
         "--draw", metavar="OUT", help="save the picture with its boxes: a file for one picture, or a folder"
     )
     parser.add_argument("--model", default=DEFAULT_MODEL, help="name or .gguf file (default: %(default)s)")
-    parser.add_argument("--threads", type=int, metavar="N", help="0 is every CPU (the default)")
+    parser.add_argument("--threads", type=int, metavar="N", help="0 is every CPU (default: what the profile says)")
+    parser.add_argument("--profile", default="balanced", help=f"one of {', '.join(PROFILES)} (default: %(default)s)")
     parser.add_argument("--max-side", type=int, metavar="N", help="look for text at this size, up to 4096")
     parser.add_argument("--threshold", type=float, metavar="P", help="lower finds fainter text")
     parser.add_argument("--box-threshold", type=float, metavar="P", help="drop boxes below this mean probability")
     parser.add_argument("--unclip-ratio", type=float, metavar="X", help="how far boxes grow around their text")
     parser.add_argument("--min-confidence", type=float, metavar="P", help="leave out lines below")
+    parser.add_argument(
+        "--latency-budget-ms",
+        type=float,
+        metavar="MS",
+        help="choose --max-side so that each picture takes at most this",
+    )
     parser.add_argument("--deadline", type=float, metavar="SECONDS", help="give up on a picture after this long")
 
 
@@ -47,11 +55,15 @@ def run_ocr(arguments: argparse.Namespace) -> int:
     """Prints text to stdout and failures to stderr; returns the exit code."""
     options = _ocr_options(arguments)
     settings_from(OcrSettings, options)  # a wrong setting is refused before a model is loaded
+    if arguments.latency_budget_ms is not None:
+        check_latency_budget(arguments.latency_budget_ms)
     entries = expand_picture_paths(arguments.paths)
     drawings = _Drawings(arguments.draw, [entry for entry in entries if isinstance(entry, str)])
     report = Report(as_json=arguments.json, pictures=len(entries))
     with (
-        MobileMultiModalLLM.from_pretrained(arguments.model, threads=arguments.threads, profile="balanced") as model,
+        MobileMultiModalLLM.from_pretrained(
+            arguments.model, threads=arguments.threads, profile=arguments.profile
+        ) as model,
         ProgressBar("texts", len(entries)) as progress,
     ):
         report.progress = progress
@@ -61,7 +73,7 @@ def run_ocr(arguments: argparse.Namespace) -> int:
                 continue
             try:
                 pixels = load_image(entry)
-                result = model.extract_text(pixels, **options)
+                result = model.extract_text(pixels, latency_budget_ms=arguments.latency_budget_ms, **options)
                 drawings.save(entry, pixels, result)
             except MobileMultiModalError as error:
                 report.failure(entry, error)

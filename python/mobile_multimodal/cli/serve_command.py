@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from mobile_multimodal import __version__
-from mobile_multimodal.serving import setting_names
+from mobile_multimodal.serving.configuration import setting_names
+from mobile_multimodal.serving.configuration.settings_sources import load_settings, split_words
 from mobile_multimodal.serving.server import Addresses, run_server
 from mobile_multimodal.serving.services import Services
-from mobile_multimodal.serving.settings_sources import load_settings, split_words
 
 _EPILOG: Final = """\
 Every setting is also a variable, MOBILE_MM_SERVE_ and its name in capitals, and a line of the file. Flags win over

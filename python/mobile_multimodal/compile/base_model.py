@@ -1,7 +1,8 @@
-"""Takes over the parts of a model file bit for bit, so that one can be added without the checkpoints of the rest."""
+"""Takes over parts of a model file bit for bit, so that others can be exchanged without the checkpoints of the rest."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,26 +26,43 @@ _OWN_KEYS = (
     "mm.sections",
     "mm.sha256.",
 )
-_LANGUAGE_KEYS = ("mm.wordpiece.", "mm.answers", "mm.text.")
-_LANGUAGE_PROGRAMS = ("embed_text", "embed_image", "prepare_question", "answer_question")
+
+
+@dataclass(frozen=True)
+class Part:
+    """What belongs to an exchangeable part beside the tensors of its section; prefixes, programs whole."""
+
+    section: str
+    programs: tuple[str, ...]
+    keys: tuple[str, ...]
+    states: str | None = None
+
+
+ENCODER = Part("encoder", ("encode_image",), ("mm.image.",))
+LANGUAGE = Part(
+    "language",
+    ("embed_text", "embed_image", "prepare_question", "answer_question"),
+    ("mm.wordpiece.", "mm.answers", "mm.text."),
+    "question.",
+)
 
 
 @dataclass(frozen=True)
 class BaseModel:
-    """A model file without its language tower: programs, the states they number from 0, and the other metadata."""
+    """A model file without the parts that are exchanged: programs, the states they number from 0, other metadata."""
 
     programs: tuple[Program, ...]
     states: tuple[State, ...]
     fields: tuple[tuple[str, Any], ...]
 
     def add_to(self, metadata: Metadata) -> None:
-        """Adds the keys of encoder, decoder and text networks with the types they have in the file."""
+        """Adds the keys of the kept parts with the types they have in the file."""
         for key, field in self.fields:
             _copy(metadata, key, field)
 
 
-def read_base_model(path: Path, tensors: TensorStore) -> BaseModel:
-    """Reads every part but a language tower; the file's own checks (sizes, hashes) are the core's."""
+def read_base_model(path: Path, tensors: TensorStore, exchanged: Sequence[Part]) -> BaseModel:
+    """Reads every part but those exchanged; the file's own checks (sizes, hashes) are the core's."""
     from gguf import GGUFReader
 
     from mobile_multimodal import native
@@ -54,10 +72,11 @@ def read_base_model(path: Path, tensors: TensorStore) -> BaseModel:
     engine = native.Engine(str(path))
     engine.verify()
     content = engine.metadata()
-    names = [name for name in content["mm.programs"] if name not in _LANGUAGE_PROGRAMS]
+    dropped_programs = {name for part in exchanged for name in part.programs}
+    names = [name for name in content["mm.programs"] if name not in dropped_programs]
     reader = GGUFReader(path)
     for tensor in reader.tensors:
-        if not tensor.name.startswith("language."):
+        if tensor.name.partition(".")[0] not in {part.section for part in exchanged}:
             tensors.add(tensor.name, np.array(tensor.data))
     states = tuple(
         State(name, kind, int(width), int(rows))
@@ -69,15 +88,15 @@ def read_base_model(path: Path, tensors: TensorStore) -> BaseModel:
             strict=True,
         )
     )
-    kept = tuple(state for state in states if not state.name.startswith("question."))
+    prefixes = tuple(part.states for part in exchanged if part.states is not None)
+    kept = tuple(state for state in states if not state.name.startswith(prefixes))
     if states[: len(kept)] != kept:
         raise InvalidInputError(
-            f"{path}: states of its language tower stand before others",
+            f"{path}: states of an exchanged part stand before others",
             hint="build the file anew from its checkpoints.",
         )
-    fields = tuple(
-        (key, field) for key, field in reader.fields.items() if not key.startswith((*_OWN_KEYS, *_LANGUAGE_KEYS))
-    )
+    dropped_keys = (*_OWN_KEYS, *(key for part in exchanged for key in part.keys))
+    fields = tuple((key, field) for key, field in reader.fields.items() if not key.startswith(dropped_keys))
     return BaseModel(tuple(read_program(content, name) for name in names), kept, fields)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mobile_multimodal.compile.base_model import BaseModel, read_base_model
+from mobile_multimodal.compile.base_model import ENCODER, LANGUAGE, BaseModel, read_base_model
 from mobile_multimodal.compile.caption_checkpoint import CaptionCheckpoint, load_caption_checkpoint
 from mobile_multimodal.compile.caption_decoder import CaptionDecoder, build_caption_decoder
 from mobile_multimodal.compile.container import (
@@ -112,11 +112,16 @@ def build_model(
 ) -> BuildSummary:
     """Compiles the parts and writes the file in one step. `report` gets a line for each stage.
 
-    base: a model file whose parts are taken over as they are; only a language tower can be set beside them.
+    base: a model file whose parts are taken over as they are; an encoder or a language tower named beside it is
+    exchanged. Nothing is trained again: another encoder must give features of the same meaning (other bits, say).
     """
-    if base is not None and (encoder is not None or decoder is not None or ocr is not None):
+    if base is not None and (decoder is not None or ocr is not None):
         raise InvalidInputError(
-            "a base model brings its own encoder, decoder and text networks", hint="name a language tower only."
+            "a base model brings its own decoder and text networks", hint="name an encoder or a language tower only."
+        )
+    if base is not None and encoder is None and language is None:
+        raise InvalidInputError(
+            f"the model would be {base} again", hint="name an encoder or a language tower to exchange."
         )
     if base is None and encoder is None and decoder is None and ocr is None and language is None:
         raise InvalidInputError(
@@ -147,7 +152,8 @@ def build_model(
     kept: BaseModel | None = None
     if base is not None:
         report(f"taking over the parts of {base}")
-        kept = read_base_model(base, tensors)
+        exchanged = [part for part, source in ((ENCODER, encoder), (LANGUAGE, language)) if source is not None]
+        kept = read_base_model(base, tensors, exchanged)
         programs += kept.programs
         states = kept.states
     if language is not None:
@@ -161,7 +167,7 @@ def build_model(
         programs += tower.programs
         states += tower.states
 
-    metadata = _card_metadata(card)
+    metadata = card_metadata(card)
     add_programs(metadata, programs, tensors, states)
     if kept is not None:
         kept.add_to(metadata)
@@ -225,7 +231,8 @@ def _compile_text_reader(source: OcrSource, tensors: TensorStore, report: Report
         return build_text_reader(files, tensors, weight_bits=source.bits)
 
 
-def _card_metadata(card: ModelCard) -> Metadata:
+def card_metadata(card: ModelCard) -> Metadata:
+    """The keys that every model file begins with."""
     metadata = Metadata()
     metadata.string("general.architecture", ARCHITECTURE)
     metadata.string("general.name", card.name)

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobile_multimodal.compile.caption_checkpoint import CaptionCheckpoint, CaptionShape
-from mobile_multimodal.compile.pack import linear, matrix_tensors
+from mobile_multimodal.compile.pack import embedding_rows, linear
 from mobile_multimodal.compile.program import ProgramBuilder, State, TensorStore, Value
-from mobile_multimodal.compile.weight_codes import QuantizedMatrix, Weight, first_rows
+from mobile_multimodal.compile.weight_codes import Weight, first_rows
 from mobile_multimodal.model.program import Program
 
 SECTION = "decoder"
@@ -96,7 +96,7 @@ def _build_decode(shape: CaptionShape, vocabulary: int, weights: _Weights, build
     sequences = builder.input("sequences", "i32")
     table = weights.matrix("embedding", shape.vocab_size, shape.width, shape.embedding_bits)
     table = first_rows(table, vocabulary)
-    x = _embed(builder, table, tokens)
+    x = embedding_rows(builder, f"{SECTION}.embedding", tokens, table)
     width = shape.width
     heads = (shape.heads, shape.kv_heads, shape.head_dim)
     for index in range(shape.layers):
@@ -123,14 +123,6 @@ def _build_decode(shape: CaptionShape, vocabulary: int, weights: _Weights, build
     h = weights.norm(builder, "norm", x, width, shape.norm_eps)
     builder.output("logits", linear(builder, f"{SECTION}.embedding", h, table))
     return builder.finish()
-
-
-def _embed(builder: ProgramBuilder, table: Weight, tokens: Value) -> Value:
-    """Rows of the table that is also the output head: low bits share one tensor, floats need both orders."""
-    if isinstance(table, QuantizedMatrix):
-        packed, scale = matrix_tensors(builder, f"{SECTION}.embedding", table)
-        return builder.apply("embedding", [tokens, packed, scale], [table.bits, table.n, table.k, table.zero2])
-    return builder.apply("embedding_f32", [tokens, builder.tensor(f"{SECTION}.embedding.table", table)])
 
 
 def _memory_state(layer: int) -> int:

@@ -10,19 +10,18 @@ import re
 from collections.abc import Callable, Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mobile_multimodal.compile import onnx_pictures
 from mobile_multimodal.compile.errors import unsupported
 from mobile_multimodal.compile.fusion import is_linear
 from mobile_multimodal.compile.onnx_graph import Graph, Node
-from mobile_multimodal.compile.onnx_importer import Importer, Quantizer
+from mobile_multimodal.compile.onnx_importer import Importer
 from mobile_multimodal.compile.program import ProgramBuilder, Value
 from mobile_multimodal.compile.quantized_fusion import fuse_quantized, is_packed_convolution
-from mobile_multimodal.compile.weight_codes import symmetric_codes
+from mobile_multimodal.compile.weight_codes import FLOAT_BITS
 from mobile_multimodal.errors import InvalidInputError
 
-FLOAT_BITS = 32
+ENCODER_BITS = (2, 4, 8, FLOAT_BITS)
 
 
 def import_graph(
@@ -30,14 +29,14 @@ def import_graph(
 ) -> dict[str, Value]:
     """Appends the instructions of a fused graph to a program; returns the graph's outputs.
 
-    inputs: what each input of the graph is, pictures as [height, width, channels]. weight_bits: 8, or 32 for float.
+    inputs: what each input of the graph is, pictures as [height, width, channels]. weight_bits: one of
+    ENCODER_BITS, 32 for float; few bits are rounded without training.
     """
-    if weight_bits not in (8, FLOAT_BITS):
-        raise InvalidInputError(f"encoder weights of {weight_bits} bits", hint="choose 8 or 32 bits.")
-    quantize: Quantizer = symmetric_codes if weight_bits == 8 else _keep_float
-    importer = Importer(graph, builder, section, quantize)
+    if weight_bits not in ENCODER_BITS:
+        raise InvalidInputError(f"encoder weights of {weight_bits} bits", hint="choose 2, 4, 8 or 32 bits.")
+    importer = Importer(graph, builder, section, weight_bits)
     importer.values.update(inputs)
-    if weight_bits == 8:
+    if importer.is_quantizing:
         fuse_quantized(graph)
     for node in graph.nodes:
         lower = _LOWERINGS.get(node.operation)
@@ -46,10 +45,6 @@ def import_graph(
         lower(importer, node)
         importer.follow_means(node)
     return {name: importer.value(name) for name in graph.outputs}
-
-
-def _keep_float(weight: NDArray[np.float32]) -> NDArray[np.float32]:
-    return weight
 
 
 def _lower_conv(self: Importer, node: Node) -> None:
@@ -80,7 +75,7 @@ def _lower_conv(self: Importer, node: Node) -> None:
         right,
         node.attributes.get("activation", 0),
     ]
-    if self.quantize is symmetric_codes and is_packed_convolution(self.graph, node):
+    if self.is_quantizing and is_packed_convolution(self.graph, node):
         self.packed_convolution(node, weight, bias, attributes)
         return
     name = self.tensor_name(node)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,25 +12,35 @@ from mobile_multimodal.compile.bias_correction import bias_shift, expected_outpu
 from mobile_multimodal.compile.errors import unsupported
 from mobile_multimodal.compile.onnx_graph import Graph, Node
 from mobile_multimodal.compile.program import ProgramBuilder, Value
-from mobile_multimodal.compile.weight_codes import QuantizedMatrix, symmetric_codes
+from mobile_multimodal.compile.weight_codes import FLOAT_BITS, QuantizedMatrix, Weight, quantize
 from mobile_multimodal.errors import InvalidInputError
 
-Quantizer = Callable[[NDArray[np.float32]], NDArray[np.float32] | QuantizedMatrix]
 _MEAN_KEEPING = ("GlobalAveragePool", "ReduceMean", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Rows")
 
 
 class Importer:
     """The state of one translation: which ONNX value is which value of the program."""
 
-    def __init__(self, graph: Graph, builder: ProgramBuilder, section: str, quantize: Quantizer) -> None:
+    def __init__(self, graph: Graph, builder: ProgramBuilder, section: str, weight_bits: int) -> None:
         self.graph = graph
         self.builder = builder
         self.section = section
-        self.quantize = quantize
+        self.weight_bits = weight_bits
         self.values: dict[str, Value] = {}
         # Expected value per channel, where batch norm tells it.
         self.means: dict[str, NDArray[np.float64]] = {}
         self._names: set[str] = set()
+
+    @property
+    def is_quantizing(self) -> bool:
+        """Whether matrix products get packed weights."""
+        return self.weight_bits != FLOAT_BITS
+
+    def packed(self, weight: NDArray[np.float32]) -> QuantizedMatrix:
+        """Codes of the translation's bits; asked for only while it is quantizing."""
+        matrix = quantize(weight, self.weight_bits)
+        assert isinstance(matrix, QuantizedMatrix)
+        return matrix
 
     def value(self, name: str) -> Value:
         if name in self.values:
@@ -72,7 +81,8 @@ class Importer:
 
     def linear(self, node: Node, weight: NDArray[np.float32], bias: NDArray[np.float32] | None) -> None:
         """weight: [n, k]."""
-        matrix = weight if self.is_pooled(node.inputs[0]) else self.quantize(weight)
+        keeps_floats = not self.is_quantizing or self.is_pooled(node.inputs[0])
+        matrix: Weight = weight if keeps_floats else self.packed(weight)
         expected = self.means.get(node.inputs[0])
         if isinstance(matrix, QuantizedMatrix) and expected is not None:
             shift = bias_shift(weight, matrix, expected)
@@ -102,7 +112,7 @@ class Importer:
             self.builder,
             (self.tensor_name(first), self.tensor_name(node)),
             self.value(node.inputs[0]),
-            (symmetric_codes(first_weight), symmetric_codes(second_weight)),
+            (self.packed(first_weight), self.packed(second_weight)),
             (first_bias, second_bias),
             (first.attributes.get("activation", 0), node.attributes.get("activation", 0)),
             has_residual="residual" in node.attributes,
@@ -112,10 +122,10 @@ class Importer:
     def packed_convolution(
         self, node: Node, weight: NDArray[np.float32], bias: NDArray[np.float32] | None, window: list[int]
     ) -> None:
-        """A dense convolution in 8 bits, of one picture or of several whose channels stand side by side."""
+        """A dense convolution with packed weights, of one picture or of several whose channels stand side by side."""
         outputs, channels, kernel_h, kernel_w = weight.shape
         rows = np.ascontiguousarray(weight.transpose(0, 2, 3, 1).reshape(outputs, -1))
-        matrix = symmetric_codes(rows)
+        matrix = self.packed(rows)
         sources = node.attributes.get("sources", [node.inputs[0]])
         expected = self.means.get(sources[0]) if len(sources) == 1 else None
         if expected is not None:

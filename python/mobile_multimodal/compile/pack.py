@@ -112,6 +112,17 @@ def linear_pair(
     return builder.apply("linear_pair", [x, *tensors, *offsets, gate], [*attributes, int(has_residual)])
 
 
+def embedding_rows(
+    builder: ProgramBuilder, name: str, tokens: Value, table: NDArray[np.float32] | QuantizedMatrix
+) -> Value:
+    """Appends the rows of a table that may also be the output head: low bits share one tensor with `linear`, floats
+    need both orders."""
+    if isinstance(table, QuantizedMatrix):
+        packed, scale = matrix_tensors(builder, name, table)
+        return builder.apply("embedding", [tokens, packed, scale], [table.bits, table.n, table.k, table.zero2])
+    return builder.apply("embedding_f32", [tokens, builder.tensor(f"{name}.table", table)])
+
+
 def matrix_tensors(builder: ProgramBuilder, name: str, matrix: QuantizedMatrix) -> tuple[Value, Value]:
     """Stores a quantized matrix as NAME.w<bits> and NAME.scale."""
     packed = builder.tensor(f"{name}.w{matrix.bits}", pack_codes(matrix.codes, matrix.bits))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ class BytePairVocabulary:
     merges: tuple[tuple[str, str], ...]
     control: frozenset[int]
     adds_space_prefix: bool
+    word_rule: str = "gpt-2"  # or "smollm", which makes every digit a word of its own first
 
     def id_of(self, token: str) -> int:
         """The id of a control token; raises ModelFormatError when the vocabulary lacks it."""
@@ -32,6 +34,8 @@ class BytePairVocabulary:
     def add_to(self, metadata: Metadata) -> None:
         """Adds the keys `tokenizer.ggml.*`."""
         metadata.string("tokenizer.ggml.model", "gpt2")
+        if self.word_rule != "gpt-2":
+            metadata.string("tokenizer.ggml.pre", self.word_rule)
         metadata.strings("tokenizer.ggml.tokens", self.tokens)
         metadata.strings("tokenizer.ggml.merges", [f"{left} {right}" for left, right in self.merges])
         types = [CONTROL if index in self.control else NORMAL for index in range(len(self.tokens))]
@@ -67,6 +71,12 @@ def read_tokenizer(text: str) -> BytePairVocabulary:
     if set(pieces) != set(range(len(pieces))):
         raise ModelFormatError(f"the {len(pieces)} token ids are not 0 to {len(pieces) - 1}", hint=_HINT)
     tokens = tuple(pieces[index] for index in range(len(pieces)))
+    check_pieces(tokens, merges, control)
+    return BytePairVocabulary(tokens, merges, frozenset(control), bool(step.get("add_prefix_space", True)))
+
+
+def check_pieces(tokens: Sequence[str], merges: Iterable[tuple[str, str]], control: Collection[int]) -> None:
+    """Refuses pieces outside the byte alphabet and merges of what is no piece, as the core will."""
     alphabet = byte_alphabet()
     known = set(tokens)
     for index, piece in enumerate(tokens):
@@ -75,7 +85,6 @@ def read_tokenizer(text: str) -> BytePairVocabulary:
     for left, right in merges:
         if left not in known or right not in known or left + right not in known:
             raise ModelFormatError(f"merge `{left} {right}` joins or makes a piece that is no token", hint=_HINT)
-    return BytePairVocabulary(tokens, merges, frozenset(control), bool(step.get("add_prefix_space", True)))
 
 
 def byte_alphabet() -> frozenset[str]:

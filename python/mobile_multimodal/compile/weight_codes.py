@@ -86,6 +86,13 @@ def balanced_codes(weight: NDArray[np.float32], bits: int, scale: NDArray[np.flo
 
 def balanced_scale(weight: NDArray[np.float32], bits: int, candidates: int = 40) -> NDArray[np.float32]:
     """The scale per row of least squared error among fractions 0.15..1 of max|w| on the outer level."""
+    # Rows are independent: blocks of 128 KiB stay in a core's cache through all candidates.
+    rows = max(1, (1 << 15) // weight.shape[1])
+    blocks = [_best_scale(weight[at : at + rows], bits, candidates) for at in range(0, len(weight), rows)]
+    return np.concatenate(blocks)
+
+
+def _best_scale(weight: NDArray[np.float32], bits: int, candidates: int) -> NDArray[np.float32]:
     outer = np.float32(((1 << bits) - 1) / 2)
     largest = np.maximum(np.abs(weight).max(axis=1), _SMALLEST_SCALE).astype(np.float32) / outer
     best, best_error = largest, np.full(len(largest), np.inf)

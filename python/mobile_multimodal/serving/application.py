@@ -12,25 +12,25 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from mobile_multimodal.errors import MobileMultiModalError, UnsupportedError
-from mobile_multimodal.serving.access_control import AccessControl
-from mobile_multimodal.serving.authentication import Authenticator
-from mobile_multimodal.serving.body_limits import BodyLimits
+from mobile_multimodal.serving.access.access_control import AccessControl
+from mobile_multimodal.serving.access.authentication import Authenticator
+from mobile_multimodal.serving.access.rate_limits import RateLimiter
+from mobile_multimodal.serving.cache.response_cache import ResponseCache
+from mobile_multimodal.serving.configuration.settings import ServeSettings
 from mobile_multimodal.serving.documentation import openapi_of
-from mobile_multimodal.serving.metrics import ServerMetrics
+from mobile_multimodal.serving.http.body_limits import BodyLimits
+from mobile_multimodal.serving.http.problems import HttpError, MethodNotAllowedError, RouteNotFoundError, error_response
+from mobile_multimodal.serving.http.request_context import RequestContext
+from mobile_multimodal.serving.http.security_headers import SecurityHeaders
 from mobile_multimodal.serving.model_facts import facts_of_model
-from mobile_multimodal.serving.picture_fetch import PictureFetch
-from mobile_multimodal.serving.problems import HttpError, MethodNotAllowedError, RouteNotFoundError, error_response
-from mobile_multimodal.serving.rate_limits import RateLimiter
-from mobile_multimodal.serving.request_context import RequestContext
-from mobile_multimodal.serving.response_cache import ResponseCache
+from mobile_multimodal.serving.pictures.picture_fetch import PictureFetch
 from mobile_multimodal.serving.routes import chat, embeddings, health, models, search, stats, tasks
 from mobile_multimodal.serving.routes.page import find_page, page_routes
 from mobile_multimodal.serving.routes.reference import reference_routes
 from mobile_multimodal.serving.search_index import SearchIndex
-from mobile_multimodal.serving.security_headers import SecurityHeaders
 from mobile_multimodal.serving.services import Services
-from mobile_multimodal.serving.settings import ServeSettings
-from mobile_multimodal.serving.tracing import TraceRequests, make_tracing
+from mobile_multimodal.serving.telemetry.metrics import ServerMetrics
+from mobile_multimodal.serving.telemetry.tracing import TraceRequests, make_tracing
 from mobile_multimodal.serving.workers.worker_pool import WorkerPool
 
 

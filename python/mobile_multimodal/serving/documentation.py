@@ -10,7 +10,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from mobile_multimodal import __version__
 from mobile_multimodal.serving import openai_schemas, schemas
-from mobile_multimodal.serving.problems import is_openai_path
+from mobile_multimodal.serving.http.problems import is_openai_path
 
 _PLACE: Final = "#/components/schemas/"
 _REFERENCE: Final = f"{_PLACE}{{model}}"

@@ -12,9 +12,9 @@ from typing import Any, Final, Literal
 from starlette.requests import Request
 
 from mobile_multimodal.errors import InvalidInputError, NotFoundError
-from mobile_multimodal.serving.client_connection import while_connected
-from mobile_multimodal.serving.picture_input import THREAD_BYTES
-from mobile_multimodal.serving.response_cache import response_key
+from mobile_multimodal.serving.cache.response_cache import response_key
+from mobile_multimodal.serving.http.client_connection import while_connected
+from mobile_multimodal.serving.pictures.picture_input import THREAD_BYTES
 from mobile_multimodal.serving.services import Services
 from mobile_multimodal.serving.workers.job import Job, JobResult
 

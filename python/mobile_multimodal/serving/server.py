@@ -18,11 +18,11 @@ from starlette.types import ASGIApp
 
 from mobile_multimodal.errors import InvalidInputError
 from mobile_multimodal.serving.application import create_app
-from mobile_multimodal.serving.http_protocol import bounded_protocol
-from mobile_multimodal.serving.logging import configure_logging
-from mobile_multimodal.serving.metrics_endpoint import metrics_app
+from mobile_multimodal.serving.configuration.settings import ServeSettings
+from mobile_multimodal.serving.http.http_protocol import bounded_protocol
 from mobile_multimodal.serving.services import Services
-from mobile_multimodal.serving.settings import ServeSettings
+from mobile_multimodal.serving.telemetry.logging import configure_logging
+from mobile_multimodal.serving.telemetry.metrics_endpoint import metrics_app
 
 _log = logging.getLogger("mobile_multimodal.serving")
 

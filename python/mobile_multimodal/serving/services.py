@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any, cast
 from starlette.requests import Request
 
 from mobile_multimodal.errors import UnavailableError
-from mobile_multimodal.serving.authentication import Authenticator
-from mobile_multimodal.serving.metrics import ServerMetrics
+from mobile_multimodal.serving.access.authentication import Authenticator
+from mobile_multimodal.serving.access.rate_limits import RateLimiter
+from mobile_multimodal.serving.cache.redis_guard import RedisStatus
+from mobile_multimodal.serving.cache.response_cache import ResponseCache
+from mobile_multimodal.serving.configuration.settings import ServeSettings
 from mobile_multimodal.serving.model_facts import ModelFacts
-from mobile_multimodal.serving.picture_fetch import PictureFetch
-from mobile_multimodal.serving.rate_limits import RateLimiter
-from mobile_multimodal.serving.redis_guard import RedisStatus
-from mobile_multimodal.serving.response_cache import ResponseCache
-from mobile_multimodal.serving.settings import ServeSettings
-from mobile_multimodal.serving.tracing import Tracing
+from mobile_multimodal.serving.pictures.picture_fetch import PictureFetch
+from mobile_multimodal.serving.telemetry.metrics import ServerMetrics
+from mobile_multimodal.serving.telemetry.tracing import Tracing
 
 if TYPE_CHECKING:
     from mobile_multimodal.serving.search_index import SearchIndex

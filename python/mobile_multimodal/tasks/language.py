@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobile_multimodal.errors import InvalidInputError
+from mobile_multimodal.tasks.latency_budget import BudgetOutcome, with_budget
 
 if TYPE_CHECKING:
     from mobile_multimodal.native import AnswerRecord
@@ -34,6 +35,7 @@ class Answer:
     alternatives  the likeliest answers with their probabilities, best first; the first is the answer itself
     unanswerable  the probability that the picture does not tell; it is never given as the answer
     timings       milliseconds: resize, encode, prepare, answer, total; what a call before left at hand costs nothing
+    budget        how a latency budget went; None for a call without one
     """
 
     text: str
@@ -41,17 +43,18 @@ class Answer:
     alternatives: tuple[tuple[str, float], ...]
     unanswerable: float
     timings: dict[str, float] = field(compare=False)
+    budget: BudgetOutcome | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         return self.text
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists, numbers and strings, ready for JSON."""
+        """Plain lists, numbers and strings, ready for JSON; `budget` where the call had one."""
         alternatives = [{"text": text, "probability": probability} for text, probability in self.alternatives]
-        return asdict(self) | {"alternatives": alternatives}
+        return with_budget(asdict(self) | {"alternatives": alternatives})
 
 
-def answer_from_record(record: AnswerRecord) -> Answer:
+def answer_from_record(record: AnswerRecord, budget: BudgetOutcome | None = None) -> Answer:
     """The public form of what the core returns."""
     candidates = tuple((text, probability) for text, probability in record["candidates"])
     return Answer(
@@ -60,6 +63,7 @@ def answer_from_record(record: AnswerRecord) -> Answer:
         alternatives=candidates,
         unanswerable=record["unanswerable"],
         timings=dict(record["timings"]),
+        budget=budget,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, TypeVar, overload
 
@@ -36,8 +37,9 @@ from mobile_multimodal.settings import (
     settings_from,
 )
 from mobile_multimodal.tasks.cancellation import Cancellation, flag_of
-from mobile_multimodal.tasks.caption import Caption, CaptionStream, TokenCallback, caption_from_record
+from mobile_multimodal.tasks.caption import Caption, CaptionStream, caption_from_record
 from mobile_multimodal.tasks.deadline import Deadline
+from mobile_multimodal.tasks.frame_tasks import FrameTasks
 from mobile_multimodal.tasks.language import (
     ANSWER_PROGRAMS,
     EMBED_IMAGE_PROGRAMS,
@@ -51,10 +53,14 @@ from mobile_multimodal.tasks.language import (
     cosine,
     is_vector,
 )
+from mobile_multimodal.tasks.latency_budget import BudgetedCall, BudgetStatistics
+from mobile_multimodal.tasks.model_budgets import CalibratedPoint, ModelBudgets
 from mobile_multimodal.tasks.ocr import OCR_PROGRAMS, OcrResult, ocr_result_from_record
 from mobile_multimodal.tasks.performance import FeatureCacheStatistics, PerformanceCounter, PerformanceMetrics
+from mobile_multimodal.tasks.piece_stream import TokenCallback
 from mobile_multimodal.tasks.read_ahead import loaded, read_in_batches
 from mobile_multimodal.tasks.shared_session import HealthStatus, SharedSession
+from mobile_multimodal.tasks.text_generation import TextGeneration
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -72,7 +78,7 @@ _WAITING_PICTURE_BYTES: Final = 4 << 20  # a batch of 16 and the next hold 128 M
 _BATCH: Final = 4
 
 
-class MobileMultiModalLLM:
+class MobileMultiModalLLM(FrameTasks, TextGeneration):
     """A loaded model file. All methods may be called from any thread; calls take turns on the model's threads."""
 
     def __init__(
@@ -90,6 +96,13 @@ class MobileMultiModalLLM:
         self._profile = profile
         self._verified = verified
         self._counter = PerformanceCounter()
+        self._budgets = ModelBudgets(
+            self._shared,
+            side=engine.image_size,
+            isa=isa,
+            threads=session.threads,
+            keeps_encodings=self._config.cache_bytes > 0,
+        )
         metadata = engine.metadata()
         self._model_side = engine.image_size
         self._embedding_identity = embedding_identity(metadata)
@@ -119,7 +132,7 @@ class MobileMultiModalLLM:
 
         model    a name (of the package, or of a file in the folders of MOBILE_MM_MODELS) or a path to a .gguf file
         threads  at least 1; 0 is every CPU this process may use; None is what the profile says
-        profile  "fast", "balanced" or "efficient": defaults for threads and beams
+        profile  "fast", "balanced" or "efficient": defaults for threads, beams and the size at which text is looked for
         verify   compare the weights with the file's SHA-256 first
         enable_caching  keep the encodings of the last pictures: the next task on one of them starts from there
         feature_cache_bytes  what these encodings may take; None is 1 MiB, 4 pictures of the default model (251 KB each)
@@ -178,20 +191,27 @@ class MobileMultiModalLLM:
         return self._config
 
     def generate_caption(
-        self, image: ImageSource, *, cancellation: Cancellation | None = None, **options: Unpack[GenerationOptions]
+        self,
+        image: ImageSource,
+        *,
+        latency_budget_ms: float | None = None,
+        cancellation: Cancellation | None = None,
+        **options: Unpack[GenerationOptions],
     ) -> Caption:
         """One sentence about a picture.
 
         image    a path, the bytes of a picture file, a PIL picture, or a uint8 array [h, w], [h, w, 1 | 3 | 4]
+        latency_budget_ms  the number of beams is chosen to stay within; the caption's `budget` says how it went
         cancellation  lets another thread end the call
         options  num_beams, max_new_tokens, length_penalty, temperature, top_p, seed, stop, deadline_seconds:
                  see GenerationSettings
         Raises InvalidImageError, NotFoundError, InvalidInputError, DeadlineExceededError, OperationCancelledError.
         """
         settings = self._settings_from(GenerationSettings, options)
+        budget = self._begin_caption(latency_budget_ms)
         with self._counter.call("caption") as tokens:
             deadline = Deadline(settings.deadline_seconds)
-            caption = self._generate(self._load(image), settings, deadline, None, cancellation)
+            caption = self._generate(self._load(image), settings, deadline, None, cancellation, budget)
             tokens.append(len(caption.tokens))
             return caption
 
@@ -226,6 +246,7 @@ class MobileMultiModalLLM:
         on_error: Literal["raise"] = "raise",
         on_result: ResultCallback | None = None,
         batch_size: int | None = None,
+        latency_budget_ms: float | None = None,
         **options: Unpack[GenerationOptions],
     ) -> list[Caption]: ...
 
@@ -237,6 +258,7 @@ class MobileMultiModalLLM:
         on_error: Literal["return"],
         on_result: ResultCallback | None = None,
         batch_size: int | None = None,
+        latency_budget_ms: float | None = None,
         **options: Unpack[GenerationOptions],
     ) -> list[Caption | MobileMultiModalError]: ...
 
@@ -247,6 +269,7 @@ class MobileMultiModalLLM:
         on_error: Literal["raise", "return"] = "raise",
         on_result: ResultCallback | None = None,
         batch_size: int | None = None,
+        latency_budget_ms: float | None = None,
         **options: Unpack[GenerationOptions],
     ) -> list[Caption] | list[Caption | MobileMultiModalError]:
         """Captions for many pictures, in their order; the next pictures are decoded while the core works.
@@ -254,13 +277,20 @@ class MobileMultiModalLLM:
         on_error   "raise" ends at the first picture that fails; "return" puts its error in its place and goes on
         on_result  called with the index and the caption or error of each picture when its batch is done
         batch_size pictures that are written side by side, 1 to 16; the captions are the same whatever it is
+        latency_budget_ms  of each picture, from when its turn comes: they are captioned one by one, so that it excludes
+                   a batch_size above 1
         The other options are those of generate_caption and hold for every picture; with a deadline, a batch may take
         as long as its pictures may one by one.
         """
         settings = self._settings_from(GenerationSettings, options)
         if batch_size is None:
-            batch_size = _BATCH
+            batch_size = _BATCH if latency_budget_ms is None else 1
         check_integer("batch_size", batch_size, 1, MAX_BATCH)
+        if latency_budget_ms is not None and batch_size > 1:
+            raise InvalidInputError(
+                f"settings latency_budget_ms={latency_budget_ms!r} and batch_size={batch_size} exclude each other",
+                "drop batch_size: pictures with a budget are captioned one by one",
+            )
         if on_error not in ("raise", "return"):
             raise InvalidInputError(
                 f"setting on_error is {on_error!r}, expected 'raise' or 'return'", "pass one of them"
@@ -281,7 +311,11 @@ class MobileMultiModalLLM:
                 pixels.append(loaded(future))
                 if on_error == "raise" and isinstance(pixels[-1], MobileMultiModalError):
                     break  # those behind it are not wanted
-            for result in self._caption_batch(pixels, settings, deadline):
+            if latency_budget_ms is None:
+                batch = self._caption_batch(pixels, settings, deadline)
+            else:
+                batch = [self._caption_within(pixels[0], settings, latency_budget_ms)]
+            for result in batch:
                 if on_result is not None:
                     on_result(len(results), result)
                 if on_error == "raise" and isinstance(result, MobileMultiModalError):
@@ -321,6 +355,7 @@ class MobileMultiModalLLM:
         image: ImageSource,
         *,
         on_progress: ProgressCallback | None = None,
+        latency_budget_ms: float | None = None,
         cancellation: Cancellation | None = None,
         **options: Unpack[OcrOptions],
     ) -> OcrResult:
@@ -328,6 +363,7 @@ class MobileMultiModalLLM:
 
         image        a path, the bytes of a picture file, a PIL picture, or a uint8 array [h, w], [h, w, 1 | 3 | 4]
         on_progress  called with how many of all pieces of lines are read; returning False cancels
+        latency_budget_ms  max_side is chosen to stay within, unless given; the result's `budget` says how it went
         cancellation lets another thread end the call
         options      max_side, threshold, box_threshold, unclip_ratio, max_boxes, min_confidence, batch_lines,
                      deadline_seconds: see OcrSettings
@@ -335,11 +371,13 @@ class MobileMultiModalLLM:
         DeadlineExceededError, OperationCancelledError.
         """
         settings = self._settings_from(OcrSettings, options)
+        # A file that cannot read is refused before a picture is decoded.
         with self._counter.call("read_text"):
-            deadline = Deadline(settings.deadline_seconds)
-            # A file that cannot read is refused before a picture is decoded.
             self._shared.require("read text", OCR_PROGRAMS)
-            return self._read_text(load_image(image), settings, deadline, on_progress, cancellation)
+            budget = self._budgets.begin("read_text", latency_budget_ms)
+            deadline = Deadline(settings.deadline_seconds)
+            is_free = "max_side" not in options
+            return self._read_text(load_image(image), settings, deadline, on_progress, cancellation, budget, is_free)
 
     def answer_question(
         self,
@@ -347,6 +385,7 @@ class MobileMultiModalLLM:
         question: str,
         *,
         top_k: int = 5,
+        latency_budget_ms: float | None = None,
         deadline_seconds: float | None = None,
         cancellation: Cancellation | None = None,
     ) -> Answer:
@@ -359,15 +398,17 @@ class MobileMultiModalLLM:
         """
         check_text("question", question)
         check_integer("top_k", top_k, 1, MAX_ANSWERS)
-        deadline = self._deadline(deadline_seconds)
         with self._counter.call("answer_question"):
             self._shared.require("answer questions", ANSWER_PROGRAMS)
+            budget = self._budgets.begin("answer_question", latency_budget_ms)
+            deadline = self._deadline(deadline_seconds)
             pixels = self._load(image)
             with self._shared.turn(deadline) as (session, left):
+                pixels = self._budgets.picture(budget, session, pixels)
                 record = session.answer_question(
                     pixels, question, top_k=top_k, deadline_seconds=left, cancellation=flag_of(cancellation)
                 )
-            return answer_from_record(record)
+            return answer_from_record(record, budget.finish())
 
     def choose(
         self,
@@ -375,6 +416,7 @@ class MobileMultiModalLLM:
         question: str,
         options: Sequence[str],
         *,
+        latency_budget_ms: float | None = None,
         deadline_seconds: float | None = None,
         cancellation: Cancellation | None = None,
     ) -> dict[str, float]:
@@ -384,20 +426,24 @@ class MobileMultiModalLLM:
         """
         check_text("question", question)
         texts = check_options(options)
-        deadline = self._deadline(deadline_seconds)
         with self._counter.call("choose"):
             self._shared.require("answer questions", ANSWER_PROGRAMS)
+            budget = self._budgets.begin("choose", latency_budget_ms)
+            deadline = self._deadline(deadline_seconds)
             pixels = self._load(image)
             with self._shared.turn(deadline) as (session, left):
+                pixels = self._budgets.picture(budget, session, pixels, len(texts))
                 record = session.choose(
                     pixels, question, texts, deadline_seconds=left, cancellation=flag_of(cancellation)
                 )
+            budget.finish()
             return dict(zip(texts, record["probabilities"], strict=True))
 
     def embed_image(
         self,
         image: ImageSource,
         *,
+        latency_budget_ms: float | None = None,
         deadline_seconds: float | None = None,
         cancellation: Cancellation | None = None,
     ) -> Vector:
@@ -406,17 +452,22 @@ class MobileMultiModalLLM:
         Raises UnsupportedError (the model file cannot embed), InvalidImageError, NotFoundError, InvalidInputError,
         DeadlineExceededError.
         """
-        deadline = self._deadline(deadline_seconds)
         with self._counter.call("embed_image"):
             self._shared.require("embed pictures", EMBED_IMAGE_PROGRAMS)
+            budget = self._budgets.begin("embed_image", latency_budget_ms)
+            deadline = self._deadline(deadline_seconds)
             pixels = self._load(image)
             with self._shared.turn(deadline) as (session, left):
-                return session.embed_image(pixels, deadline_seconds=left, cancellation=flag_of(cancellation))
+                pixels = self._budgets.picture(budget, session, pixels)
+                vector = session.embed_image(pixels, deadline_seconds=left, cancellation=flag_of(cancellation))
+            budget.finish()
+            return vector
 
     def embed_text(
         self,
         text: str | Sequence[str],
         *,
+        latency_budget_ms: float | None = None,
         deadline_seconds: float | None = None,
         cancellation: Cancellation | None = None,
     ) -> Vector:
@@ -430,14 +481,17 @@ class MobileMultiModalLLM:
             texts = [check_text(f"text {index}", entry) for index, entry in enumerate(text)]
         else:
             raise InvalidInputError(f"text is {text!r:.100}, expected a string or a list of some", "pass a string")
-        deadline = self._deadline(deadline_seconds)
         flag = flag_of(cancellation)
         with self._counter.call("embed_text"):
             self._shared.require("embed texts", EMBED_TEXT_PROGRAMS)
+            budget = self._budgets.begin("embed_text", latency_budget_ms)
+            deadline = self._deadline(deadline_seconds)
             with self._shared.turn(deadline) as (session, left):
+                self._budgets.texts(budget, len(texts))
                 vectors = [session.embed_text(texts[0], deadline_seconds=left, cancellation=flag)]
                 for entry in texts[1:]:
                     vectors.append(session.embed_text(entry, deadline_seconds=deadline.left(), cancellation=flag))
+            budget.finish()
         return vectors[0] if isinstance(text, str) else np.stack(vectors)
 
     def similarity(
@@ -484,6 +538,24 @@ class MobileMultiModalLLM:
     def get_feature_cache_statistics(self) -> FeatureCacheStatistics:
         """How often the encoding of a picture was at hand since the model was loaded, and what the kept ones take."""
         return FeatureCacheStatistics(**self._shared.cache_statistics())
+
+    def get_budget_statistics(self) -> dict[str, BudgetStatistics]:
+        """How the calls with a latency budget went since the model was loaded, by task."""
+        return self._budgets.statistics()
+
+    def calibrate(self, *, again: bool = False) -> list[CalibratedPoint]:
+        """What each operating point is expected to take on this machine, measured where it is not known yet.
+
+        Measuring takes a few seconds and other calls wait meanwhile; the first call of a task with a latency budget
+        does it for that task. again: measure even what is known. Kept in $XDG_CACHE_HOME/mobile-multimodal, by model
+        file, CPU, threads and version of the package.
+        """
+        return self._budgets.calibrate(again=again)
+
+    @property
+    def calibration_file(self) -> Path | None:
+        """Where `calibrate` keeps what it measured; None before it was looked for, and where there is no such place."""
+        return self._budgets.path
 
     def close(self) -> None:
         """Frees the threads and unmaps the file after the call under way; further calls raise InvalidInputError."""
@@ -534,23 +606,47 @@ class MobileMultiModalLLM:
                     outcomes.append(len(result.tokens))
             return results
 
+    def _begin_caption(self, latency_budget_ms: float | None) -> BudgetedCall:
+        if latency_budget_ms is not None:
+            self._shared.require_captions()  # before anything is measured
+        return self._budgets.begin("caption", latency_budget_ms)
+
+    def _caption_within(
+        self, pixels: Pixels | MobileMultiModalError, settings: GenerationSettings, latency_budget_ms: float
+    ) -> Caption | MobileMultiModalError:
+        """A caption with a budget of its own, or why there is none."""
+        budget = self._begin_caption(latency_budget_ms)
+        try:
+            with self._counter.call("caption") as tokens:
+                if isinstance(pixels, MobileMultiModalError):
+                    raise pixels
+                caption = self._generate(pixels, settings, Deadline(settings.deadline_seconds), None, budget=budget)
+                tokens.append(len(caption.tokens))
+                return caption
+        except MobileMultiModalError as error:
+            return error
+
     def _load_to_wait(self, image: ImageSource) -> Pixels:
         """A picture for a batch that may wait for others: a big one waits as the square that the model sees."""
         pixels = self._load(image)
-        if pixels.nbytes <= _WAITING_PICTURE_BYTES:
-            return pixels
-        from mobile_multimodal import native
-
-        return native.resize(pixels, self._model_side, self._model_side)
+        return pixels if pixels.nbytes <= _WAITING_PICTURE_BYTES else self._square(pixels)
 
     def _load(self, image: ImageSource) -> Pixels:
         return load_image(image, model_side=self._model_side)
+
+    def _square(self, image: ImageSource) -> Pixels:
+        """A picture as the square that the model sees, scaled by the core."""
+        from mobile_multimodal import native
+
+        return native.resize(self._load(image), self._model_side, self._model_side)
 
     def _settings_from(self, settings_type: type[_Settings], options: Mapping[str, Any]) -> _Settings:
         """The settings of a call; what it leaves out is what the config says."""
         defaults: dict[str, Any] = {"deadline_seconds": self._config.timeout_seconds}
         if settings_type is GenerationSettings:
             defaults["max_new_tokens"] = self._most_tokens
+        else:
+            defaults["max_side"] = self._profile.max_side
         return settings_from(settings_type, {**defaults, **options})
 
     def _deadline(self, seconds: float | None) -> Deadline:
@@ -566,15 +662,18 @@ class MobileMultiModalLLM:
         deadline: Deadline,
         on_progress: ProgressCallback | None,
         cancellation: Cancellation | None,
+        budget: BudgetedCall,
+        is_free: bool,
     ) -> OcrResult:
         with self._shared.turn(deadline) as (session, left):
+            settings = self._budgets.page(budget, pixels, settings, is_free=is_free)
             record = session.read_text(
                 pixels,
                 **(asdict(settings) | {"deadline_seconds": left}),
                 on_progress=None if on_progress is None else lambda done, total: on_progress(done, total) is not False,
                 cancellation=flag_of(cancellation),
             )
-        return ocr_result_from_record(record)
+        return ocr_result_from_record(record, budget.finish(len(record["lines"])))
 
     def _generate(
         self,
@@ -583,15 +682,19 @@ class MobileMultiModalLLM:
         deadline: Deadline,
         on_token: TokenCallback | None,
         cancellation: Cancellation | None = None,
+        budget: BudgetedCall | None = None,
     ) -> Caption:
-        with self._shared.turn(deadline) as (_, left):
+        if budget is None:
+            budget = self._budgets.begin("caption", None)
+        with self._shared.turn(deadline) as (session, left):
+            pixels, settings = self._budgets.caption(budget, session, pixels, settings)
             record = self._shared.require_captions().caption(
                 pixels,
                 **self._core_settings(settings, left),
                 on_token=on_token,
                 cancellation=flag_of(cancellation),
             )
-        return caption_from_record(record)
+        return caption_from_record(record, budget.finish(len(record["tokens"]) + 1))
 
     def _core_settings(self, settings: GenerationSettings, seconds_left: float) -> dict[str, Any]:
         num_beams = settings.num_beams

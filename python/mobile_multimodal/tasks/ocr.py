@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from mobile_multimodal.tasks.latency_budget import BudgetOutcome, with_budget
+
 if TYPE_CHECKING:
     from mobile_multimodal.native import TextRecord
 
@@ -41,11 +43,13 @@ class OcrResult:
     lines          in reading order
     dropped_boxes  places that looked like text beyond max_boxes, which were not read
     timings        milliseconds: detect, recognize, total
+    budget         how a latency budget went; None for a call without one
     """
 
     lines: tuple[OcrLine, ...]
     dropped_boxes: int = 0
     timings: dict[str, float] = field(compare=False)
+    budget: BudgetOutcome | None = field(default=None, compare=False)
 
     @property
     def text(self) -> str:
@@ -56,7 +60,7 @@ class OcrResult:
         return self.text
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists, numbers and strings, ready for JSON."""
+        """Plain lists, numbers and strings, ready for JSON; `budget` where the call had one."""
         lines = [
             asdict(line)
             | {
@@ -65,15 +69,18 @@ class OcrResult:
             }
             for line in self.lines
         ]
-        return {
-            "text": self.text,
-            "lines": lines,
-            "dropped_boxes": self.dropped_boxes,
-            "timings": dict(self.timings),
-        }
+        return with_budget(
+            {
+                "text": self.text,
+                "lines": lines,
+                "dropped_boxes": self.dropped_boxes,
+                "timings": dict(self.timings),
+                "budget": None if self.budget is None else self.budget.to_dict(),
+            }
+        )
 
 
-def ocr_result_from_record(record: TextRecord) -> OcrResult:
+def ocr_result_from_record(record: TextRecord, budget: BudgetOutcome | None = None) -> OcrResult:
     """The public form of what the core returns."""
     return OcrResult(
         lines=tuple(
@@ -87,4 +94,5 @@ def ocr_result_from_record(record: TextRecord) -> OcrResult:
         ),
         dropped_boxes=record["dropped_boxes"],
         timings=dict(record["timings"]),
+        budget=budget,
     )

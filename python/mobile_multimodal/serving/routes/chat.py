@@ -12,14 +12,14 @@ from starlette.responses import JSONResponse, Response
 
 from mobile_multimodal.errors import MobileMultiModalError
 from mobile_multimodal.serving.chat_intent import question_of
-from mobile_multimodal.serving.client_connection import while_connected
 from mobile_multimodal.serving.documentation import ACCESS_STATUSES, BODY_STATUSES, WORK_STATUSES, answers, json_body
-from mobile_multimodal.serving.event_stream import event, event_response
+from mobile_multimodal.serving.http.client_connection import while_connected
+from mobile_multimodal.serving.http.event_stream import event, event_response
+from mobile_multimodal.serving.http.problems import openai_error_of
+from mobile_multimodal.serving.http.request_body import BodyReader
 from mobile_multimodal.serving.inference import Query, answer, check_model, deadline_of, stream
 from mobile_multimodal.serving.openai_schemas import ChatRequest
-from mobile_multimodal.serving.picture_input import picture_of
-from mobile_multimodal.serving.problems import openai_error_of
-from mobile_multimodal.serving.request_body import BodyReader
+from mobile_multimodal.serving.pictures.picture_input import picture_of
 from mobile_multimodal.serving.services import Services, services_of
 from mobile_multimodal.serving.workers.job import Job
 

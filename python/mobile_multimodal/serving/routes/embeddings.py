@@ -12,10 +12,10 @@ from starlette.responses import JSONResponse, Response
 
 from mobile_multimodal.errors import InvalidInputError
 from mobile_multimodal.serving.documentation import ACCESS_STATUSES, BODY_STATUSES, WORK_STATUSES, answers, json_body
+from mobile_multimodal.serving.http.request_body import BodyReader
 from mobile_multimodal.serving.inference import Query, answer_all, check_model, deadline_of
 from mobile_multimodal.serving.openai_schemas import EmbeddingsRequest
-from mobile_multimodal.serving.picture_input import is_url, picture_of
-from mobile_multimodal.serving.request_body import BodyReader
+from mobile_multimodal.serving.pictures.picture_input import is_url, picture_of
 from mobile_multimodal.serving.services import Services, services_of
 from mobile_multimodal.serving.workers.job import Job
 

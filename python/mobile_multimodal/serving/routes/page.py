@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from mobile_multimodal.errors import NotFoundError
-from mobile_multimodal.serving.problems import RouteNotFoundError
+from mobile_multimodal.serving.http.problems import RouteNotFoundError
 
 # A wheel has the page beside this package; a checkout has it in apps/web.
 _IN_WHEEL: Final = Path(__file__).resolve().parent.parent / "page"

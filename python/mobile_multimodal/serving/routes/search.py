@@ -11,9 +11,9 @@ from starlette.responses import JSONResponse, Response
 
 from mobile_multimodal.errors import InvalidImageError, NotFoundError
 from mobile_multimodal.serving.documentation import ACCESS_STATUSES, BODY_STATUSES, WORK_STATUSES, answers, json_body
+from mobile_multimodal.serving.http.request_body import BodyReader
 from mobile_multimodal.serving.inference import Query, answer, deadline_of
-from mobile_multimodal.serving.picture_input import picture_of
-from mobile_multimodal.serving.request_body import BodyReader
+from mobile_multimodal.serving.pictures.picture_input import picture_of
 from mobile_multimodal.serving.schemas import SearchRequest
 from mobile_multimodal.serving.search_index import SearchIndex
 from mobile_multimodal.serving.services import Services, services_of

@@ -11,7 +11,6 @@ from starlette.responses import JSONResponse, Response
 
 from mobile_multimodal.errors import InvalidInputError, MobileMultiModalError
 from mobile_multimodal.serving import schemas
-from mobile_multimodal.serving.client_connection import while_connected
 from mobile_multimodal.serving.documentation import (
     ACCESS_STATUSES,
     BODY_STATUSES,
@@ -19,7 +18,10 @@ from mobile_multimodal.serving.documentation import (
     answers,
     json_body,
 )
-from mobile_multimodal.serving.event_stream import event, event_response
+from mobile_multimodal.serving.http.client_connection import while_connected
+from mobile_multimodal.serving.http.event_stream import event, event_response
+from mobile_multimodal.serving.http.problems import problem_of
+from mobile_multimodal.serving.http.request_body import BodyReader
 from mobile_multimodal.serving.inference import (
     Outcome,
     Query,
@@ -29,9 +31,7 @@ from mobile_multimodal.serving.inference import (
     response_body,
     stream,
 )
-from mobile_multimodal.serving.picture_input import picture_of
-from mobile_multimodal.serving.problems import problem_of
-from mobile_multimodal.serving.request_body import BodyReader
+from mobile_multimodal.serving.pictures.picture_input import picture_of
 from mobile_multimodal.serving.services import Services, services_of
 from mobile_multimodal.serving.workers.job import Job
 

@@ -1,0 +1,1 @@
+"""Holds what an operator may choose, and reads it from flags, environment and a file."""

@@ -1,0 +1,1 @@
+"""Reads and bounds requests, and writes answers, whatever they are about."""

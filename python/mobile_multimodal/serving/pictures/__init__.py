@@ -1,0 +1,1 @@
+"""Gets the bytes of a picture from a request, or from an address where that is allowed."""
