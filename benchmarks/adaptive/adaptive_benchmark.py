@@ -1,8 +1,9 @@
 """Measures operating points, latency budgets and streams, and writes them into docs/adaptive.md.
 
-Parts: `points` (accuracy, time, memory of every point and profile), `budgets` (how often a budget held beside a busy
-process), `streams` (frames a second, what counts as a change), `resolution` (an experiment), `page` (tables and plot
-from the record). Without a part all but `resolution` run: about 6 minutes on 2 CPUs at rest. Parts add to one record.
+Parts: `captions`, `pages`, `questions` (accuracy, time, memory of every point), `budgets` (how often a budget held
+beside a busy process), `streams` (frames a second, what counts as a change), `resolution` (an experiment), `page`
+(tables and plot from the record). Without a part all but `resolution` run: about 6 minutes on 2 CPUs at rest. Parts
+add to one record.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ sys.path.append(str(HERE.parent))
 
 from record import ROOT, circumstances  # noqa: E402
 
-PARTS = ("points", "budgets", "streams", "resolution", "page")
+PARTS = ("captions", "pages", "questions", "budgets", "streams", "resolution", "page")
 PACKAGES = ("mobile-multimodal", "numpy", "Pillow")
 
 
@@ -61,6 +62,8 @@ def main() -> None:
     record["model"] = model_facts()
     for part in parts:
         if part == "page":
+            if {"captions", "pages", "questions"} <= record.keys():
+                record["profiles"] = profile_rows(record, max(row["threads"] for row in record["captions"]))
             write_page(record, ROOT, output)
         else:
             record.setdefault("load_average", {})[part] = round(os.getloadavg()[0], 2)
@@ -71,13 +74,14 @@ def main() -> None:
 
 def _measure(part: str, arguments: argparse.Namespace, record: dict[str, Any]) -> None:
     flickr = arguments.data / "flickr8k"
-    if part == "points":
+    if part == "captions":
         record["captions"] = measure_captions(flickr, arguments.threads, arguments.pictures)
+    elif part == "pages":
         folders = {"documents": arguments.documents, "drawn": arguments.drawn}
         record["pages"] = measure_pages(folders, {"documents": arguments.every_document, "drawn": 8}, arguments.threads)
+    elif part == "questions":
         record["questions"] = measure_questions(arguments.data / "visual7w", arguments.threads)
         record["embeddings"] = measure_embeddings(flickr, arguments.threads)
-        record["profiles"] = profile_rows(record, max(arguments.threads))
     elif part == "budgets":
         pictures = sorted((ROOT / "examples/pictures").glob("*.jpg"))
         pages = sorted((arguments.drawn / "images").glob("*"))[::8]

@@ -21,7 +21,7 @@ def draw_points(record: dict[str, Any], target: Path) -> None:
         if row["threads"] == threads:
             _point(left, row["cpu_ms_mean"], row["cider_d"], f"{row['num_beams']}", 1.0)
     left.set(xlabel=f"CPU time of a caption, ms ({threads} thread)", ylabel="CIDEr-D, Flickr8k dev")
-    left.set_title("Captions by beams: more cost time, not words", fontsize=10)
+    left.set_title("Captions by number of beams", fontsize=10)
     for row in record["pages"]:
         if row["threads"] == threads and row["pages"] == "documents" and row["batch_lines"] == 8:
             _point(right, row["cpu_ms_mean"], row["cer"], f"{row['max_side']}", 100.0)

@@ -15,6 +15,7 @@ from race.settings import RaceSettings
 from mobile_multimodal import native
 
 _SECONDS = 240
+_PAST = 64  # tokens before the one that is written
 
 
 def measure(settings: RaceSettings, peers: PeerList) -> dict[str, Any]:
@@ -24,12 +25,13 @@ def measure(settings: RaceSettings, peers: PeerList) -> dict[str, Any]:
     options = ["--table", native.isa(), "--kernel", "linear_w", "--seconds", "0.01" if settings.is_quick else "0.05"]
     lines = _lines([str(build / "benchmarks/kernels/bench_kernels"), *options])
     programs = []
-    for file, program in _programs(settings, peers):
+    for file, program, rows in _programs(settings, peers):
         for threads in settings.threads:
             progress(f"kernels: shares of {program} in {file.name}, {threads} threads")
-            repeats = "20" if settings.is_quick else "100"
-            command = [str(build / "benchmarks/program/bench_program"), str(file), program, str(threads), repeats]
-            programs += [{**line, "file": file.name} for line in _lines(command)]
+            repeats = 20 if settings.is_quick or rows > 1 else 100
+            command = [str(build / "benchmarks/program/bench_program"), str(file), program, str(threads), str(repeats)]
+            command += [str(rows), str(0 if rows > 1 else _PAST)] if rows else []
+            programs += [{**line, "file": file.name, "rows": rows} for line in _lines(command)]
     return {
         "ceilings": [line for line in lines if "ceiling" in line],
         "kernels": [line for line in lines if "kernel" in line],
@@ -37,13 +39,14 @@ def measure(settings: RaceSettings, peers: PeerList) -> dict[str, Any]:
     }
 
 
-def _programs(settings: RaceSettings, peers: PeerList) -> list[tuple[Path, str]]:
-    """Captions, and one token of text at 2 bits."""
-    chosen = [(settings.model, name) for name in ("encode_image", "prefill", "decode")]
+def _programs(settings: RaceSettings, peers: PeerList) -> list[tuple[Path, str, int]]:
+    """File, program and rows of text: captions (0: three beams), one token of text at 2 bits, and a prompt of 64."""
+    chosen = [(settings.model, name, 0) for name in ("encode_image", "prefill", "decode")]
     if peers.has("gguf"):
         from language.model_files import our_file, source_file
 
-        chosen.append((our_file(source_file(), "smollm2-w2", 2), "decode_text"))
+        text = our_file(source_file(), "smollm2-w2", 2)
+        chosen += [(text, "decode_text", rows) for rows in (1, 64)]
     return chosen
 
 

@@ -8,10 +8,10 @@ import json
 import os
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
-from race.contestant import RaceError
 from race.peers import PeerList
 from race.preparation import make_all
 from race.records import PREFIX, write_record
@@ -30,6 +30,7 @@ PARTS = {
     "memory": "memory.race_part",
     "kernels": "kernels.race_part",
 }
+_BUSY = 0.7  # processes that wait for a CPU, on average over the last minute
 PACKAGES = (
     "mobile-multimodal",
     "numpy",
@@ -53,36 +54,42 @@ def main() -> int:
         for peer, command in peers.missing.items():
             progress(f"race: {peer} is not installed. hint: {command}")
         return 0
+    if (load := os.getloadavg()[0]) > _BUSY:
+        progress(f"race: others use this machine (load {load:.1f}): engines whose threads meet often lose most by it")
     records, failed = [], []
     for name in arguments.only:
-        peers = PeerList()
-        record = circumstances(f"{PREFIX}{name}", "scripts/bench", PACKAGES)
-        begin = time.perf_counter()
         try:
-            part = importlib.import_module(PARTS[name]).measure(settings, peers)
-        except (RaceError, SystemExit) as error:
-            if not isinstance(error, RaceError) and error.code == 0:
-                raise
+            record = _measured(name, settings)
+            if arguments.output is not None:
+                progress(f"written to {write_record(record, arguments.output)} after {record['seconds']:.0f} s")
+        except (Exception, SystemExit) as error:  # the other parts are worth having
+            progress("".join(traceback.format_exception(error)[-3:]))
             progress(f"race: the part `{name}` failed: {error}")
             failed.append(name)
             continue
-        record |= {
-            "seconds": round(time.perf_counter() - begin, 1),
-            "load_average_after": os.getloadavg()[0],
-            "is_quick": settings.is_quick,
-            "effort": settings.effort,
-            "peer_builds": _peer_builds(peers),
-            "model": {"file": settings.model.name, "bytes": settings.model.stat().st_size},
-            "missing_peers": peers.missing,
-            "part": part,
-        }
         records.append(record)
-        if arguments.output is not None:
-            progress(f"written to {write_record(record, arguments.output)} after {record['seconds']:.0f} s")
         _show(name, record, arguments.json)
     if arguments.json:
         print(json.dumps(records, indent=1))
     return 1 if failed else 0
+
+
+def _measured(name: str, settings: RaceSettings) -> dict[str, Any]:
+    """The record of a part."""
+    peers = PeerList()
+    record = circumstances(f"{PREFIX}{name}", "scripts/bench", PACKAGES)
+    begin = time.perf_counter()
+    part = importlib.import_module(PARTS[name]).measure(settings, peers)
+    return record | {
+        "seconds": round(time.perf_counter() - begin, 1),
+        "load_average_after": os.getloadavg()[0],
+        "is_quick": settings.is_quick,
+        "effort": settings.effort,
+        "peer_builds": _peer_builds(peers),
+        "model": {"file": settings.model.name, "bytes": settings.model.stat().st_size},
+        "missing_peers": peers.missing,
+        "part": part,
+    }
 
 
 def _arguments() -> argparse.Namespace:

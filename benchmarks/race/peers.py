@@ -25,6 +25,7 @@ class Peer:
 PEERS = {
     "llama.cpp": Peer("llama_cpp", "pip install --no-binary llama-cpp-python 'llama-cpp-python>=0.3.36'"),
     "onnxruntime": Peer("onnxruntime", "pip install 'onnxruntime>=1.18'"),
+    "onnx": Peer("onnx", "pip install 'onnx>=1.16'"),
     "OpenVINO": Peer("openvino", "pip install 'openvino>=2025.0'"),
     "rapidocr": Peer("rapidocr", "pip install 'rapidocr>=3.10'"),
     "Tesseract": Peer(None, "apt-get install tesseract-ocr", program="tesseract"),

@@ -56,7 +56,7 @@ def draw(record: dict[str, Any], folder: Path = IMAGES) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / plot_name(record["benchmark"])
     figure.tight_layout()
-    figure.savefig(path, dpi=110, transparent=True, metadata={"Software": None})
+    figure.savefig(path, dpi=110, transparent=True, bbox_inches="tight", metadata={"Software": None})
     plt.close(figure)
     return path
 

@@ -71,12 +71,19 @@ def kernel_tables(part: dict[str, Any]) -> list[str]:
     lines = [f"Limits measured in the same run, one thread: {'; '.join(ceilings)}.", "", *table(heads, rows), ""]
     rows = []
     for line in part["programs"]:
-        shares = sorted(line["shares"].items(), key=lambda item: -item[1])
-        shown = ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares if share >= 0.01)
-        rows.append(
-            [f"`{line['program']}` of `{line['file']}`", str(line["threads"]), f"{line['median_ms']:.2f}", shown]
-        )
+        shown = f"{_shares(line['parts'])}: {_shares(line['shares'])}" if "parts" in line else _shares(line["shares"])
+        if barriers := line.get("barriers"):
+            shown += f"; {barriers['jobs']} barriers, about {100 * barriers['share']:.0f} %"
+        rows_of_text = f", {line['rows']} row{'s' if line['rows'] > 1 else ''}" if line["rows"] else ""
+        title = f"`{line['program']}` of `{line['file']}`{rows_of_text}"
+        rows.append([title, str(line["threads"]), f"{line['median_ms']:.2f}", shown])
     return [*lines, *table(["program", "threads", "median, ms", "shares of its time"], rows), ""]
+
+
+def _shares(shares: dict[str, float]) -> str:
+    """The largest first; below one per cent none."""
+    ordered = sorted(shares.items(), key=lambda item: -item[1])
+    return ", ".join(f"{name.replace('_', ' ')} {100 * share:.0f} %" for name, share in ordered if share >= 0.01)
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -81,21 +81,21 @@ def open_onnxruntime(model: str, threads: int) -> CaptionEngine:
     """The same modules exported: encoder, keys and values of the picture, and one step with caches."""
     import onnxruntime
     import torch
-    from tasks.decoder_onnx import OnnxDecoder, export_decoder
+    from tasks.decoder_onnx import PREFILL_FILE, STEP_FILE, OnnxDecoder, export_decoder
     from tasks.decoder_twin import decoder_twin
+
+    from mobile_multimodal import native
 
     torch.set_num_threads(threads)
     twin = decoder_twin(Path(model))
-    size = Path(model).stat().st_size
-    prefill, step = (cache_folder() / f"caption-{part}-{size}.onnx" for part in ("prefill", "step"))
-    made(prefill, lambda half: export_decoder(twin, half, cache_folder() / "unused.onnx"))
-    made(step, lambda half: export_decoder(twin, cache_folder() / "unused.onnx", half))
+    digest = str(native.Engine(model).metadata()["mm.sha256.decoder"])[:12]
+    folder = made(cache_folder() / f"caption-decoder-{digest}", lambda half: export_decoder(twin, half))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3
     encoder, first, next_one = (
         onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-        for file in (float_file("encoder_224"), prefill, step)
+        for file in (float_file("encoder_224"), folder / PREFILL_FILE, folder / STEP_FILE)
     )
     entry = encoder.get_inputs()[0].name
 

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from mobile_multimodal.training.caption_model import CaptionConfig, CaptionModel, attend, rotate
 
+PREFILL_FILE, STEP_FILE = "prefill.onnx", "step.onnx"
+
 
 class _Prefill(nn.Module):
     """Features [1, 49, width] -> keys and values of every layer's cross-attention [layers, 2, 1, heads, 49, head]."""
@@ -51,8 +53,10 @@ class _Step(nn.Module):
         return model.embedding(model.norm(x)), torch.stack(present)
 
 
-def export_decoder(model: CaptionModel, prefill: Path, step: Path) -> None:
-    """Writes both graphs; rows and length stay free."""
+def export_decoder(model: CaptionModel, folder: Path) -> None:
+    """Writes both graphs into a new folder; rows and length stay free."""
+    folder.mkdir(parents=True)
+    prefill, step = folder / PREFILL_FILE, folder / STEP_FILE
     config = model.config
     heads, head = config.kv_heads, config.head_width
     features = torch.zeros(1, config.memory_length, config.memory_width)

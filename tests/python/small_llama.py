@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 CHATML = (
-    "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
-    "{{ '<|im_start|>system\\nBe kind.<|im_end|>\\n' }}{% endif %}"
-    "{{'<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n'}}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+    "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nBe kind.<|im_end|>\n{% endif %}"
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
+    "{% endfor %}{{ '<|im_start|>assistant\n' if add_generation_prompt else '' }}"
 )
 MERGES = ("h e", "l l", "he ll", "hell o", "Ġ w", "Ġ Ġ", "1 2", "Ġ 1", "i n", "in g")
 CONTROL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")

@@ -122,16 +122,16 @@ def test_the_decoder_twin_says_what_the_core_says(model_file: Path) -> None:
 def test_the_exported_decoder_is_the_twin(model_file: Path, tmp_path: Path) -> None:
     torch = pytest.importorskip("torch", reason="torch is in the extra train")
     onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is in the extra dev")
-    from tasks.decoder_onnx import OnnxDecoder, export_decoder
+    from tasks.decoder_onnx import PREFILL_FILE, STEP_FILE, OnnxDecoder, export_decoder
     from tasks.decoder_twin import decoder_twin
 
     from mobile_multimodal.training.decoding import BeamSettings, beam_search
 
     twin = decoder_twin(model_file)
-    export_decoder(twin, tmp_path / "prefill.onnx", tmp_path / "step.onnx")
+    export_decoder(twin, tmp_path / "decoder")
     sessions = [
-        onnxruntime.InferenceSession(str(tmp_path / f"{name}.onnx"), providers=["CPUExecutionProvider"])
-        for name in ("prefill", "step")
+        onnxruntime.InferenceSession(str(tmp_path / "decoder" / name), providers=["CPUExecutionProvider"])
+        for name in (PREFILL_FILE, STEP_FILE)
     ]
     features = torch.from_numpy(np.maximum(np.random.default_rng(4).standard_normal((1, 49, 1280)), 0)).float()
     exported = OnnxDecoder(twin.config, *sessions)

@@ -9,22 +9,24 @@ from small_llama import CHATML
 from mobile_multimodal.compile.chat_template import ChatStrings, derive_chat_strings
 
 NAMES = {"bos_token": "<s>", "eos_token": "</s>"}
-LLAMA_3 = (
-    "{% set loop_messages = messages %}{% for message in loop_messages %}{% set content = '<|start_header_id|>' + "
-    "message['role'] + '<|end_header_id|>\\n\\n' + message['content'] + '<|eot_id|>' %}{% if loop.index0 == 0 %}"
-    "{% set content = bos_token + content %}{% endif %}{{ content }}{% endfor %}{% if add_generation_prompt %}"
-    "{{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{% endif %}"
+# A begin token in front of the first message whoever speaks, and line breaks that a renderer must take away.
+BEGUN = (
+    "{{ bos_token }}{% for message in messages %}<role>{{ message['role'] }}</role>\n\n{{ message['content'] }}<eot>"
+    "{% endfor %}{% if add_generation_prompt %}<role>assistant</role>\n\n{% endif %}"
 )
-ZEPHYR = (
-    "{% for message in messages %}\n{% if message['role'] == 'user' %}\n{{ '<|user|>\\n' + message['content'] "
-    "+ eos_token }}\n{% elif message['role'] == 'system' %}\n{{ '<|system|>\\n' + message['content'] + eos_token }}\n"
-    "{% elif message['role'] == 'assistant' %}\n{{ '<|assistant|>\\n'  + message['content'] + eos_token }}\n"
-    "{% endif %}\n"
-    "{% if loop.last and add_generation_prompt %}\n{{ '<|assistant|>' }}\n{% endif %}\n{% endfor %}"
-)
+BY_ROLE = """{% for message in messages %}
+{% if message['role'] == 'assistant' %}
+[model] {{ message['content'] + eos_token }}
+{% else %}
+[{{ message['role'] }}] {{ message['content'] + eos_token }}
+{% endif %}
+{% if loop.last and add_generation_prompt %}
+[model]
+{% endif %}
+{% endfor %}"""
 
 
-@pytest.mark.parametrize("template", [CHATML, LLAMA_3, ZEPHYR])
+@pytest.mark.parametrize("template", [CHATML, BEGUN, BY_ROLE])
 def test_strings_say_what_the_template_says(template: str) -> None:
     strings = derive_chat_strings(template, NAMES)
     assert isinstance(strings, ChatStrings)

@@ -645,7 +645,7 @@ class MobileMultiModalLLM(FrameTasks, TextGeneration):
         defaults: dict[str, Any] = {"deadline_seconds": self._config.timeout_seconds}
         if settings_type is GenerationSettings:
             defaults["max_new_tokens"] = self._most_tokens
-        else:
+        elif settings_type is OcrSettings:
             defaults["max_side"] = self._profile.max_side
         return settings_from(settings_type, {**defaults, **options})
 
