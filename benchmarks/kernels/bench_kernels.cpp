@@ -186,6 +186,14 @@ void bench_linear(const KernelTable& table) {
   };
   std::vector<Shape> shapes;
   for (int bits : {2, 4, 8}) {
+    // SmolLM2-135M: query, key and value; attention's output; gate and up; down; the head, which sees one row.
+    for (int m : {1, 3, 4, 8, 64, 256}) {
+      shapes.push_back({960, 576, bits, m});
+      shapes.push_back({576, 576, bits, m});
+      shapes.push_back({3072, 576, bits, m});
+      shapes.push_back({576, 1536, bits, m});
+    }
+    shapes.push_back({49152, 576, bits, 1});
     for (int m : {1, 2, 3, 4, 8, 12, 64}) {
       shapes.push_back({1536, 576, bits, m});               // a small model's matrix: 0.2 to 0.9 MB
       shapes.push_back({2048, 2048, bits, m});              // 1 MB at 2 bits

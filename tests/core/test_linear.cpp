@@ -194,7 +194,7 @@ void test_saturating_inputs(const KernelTable& table) {
 void test_tile_ranges(const KernelTable& table) {
   Random random(6);
   for (int bits : {2, 4, 8}) {
-    for (int m : {1, 4, 13}) {
+    for (int m : {1, 4, 13, 49}) {
       const Problem problem(bits, 16 * 7 - 3, 208, m, Fill::random, random);
       const std::vector<int32_t> whole = problem.run(table, 0, problem.tiles);
       for (int begin = 0; begin < problem.tiles; ++begin) {
@@ -215,6 +215,34 @@ void test_tile_ranges(const KernelTable& table) {
       linear_of(table, bits)(problem.args(0, problem.tiles, out.data(), stride));
       for (int r = 0; r < m; ++r) {
         for (int c = problem.tiles * 16; c < stride; ++c) MM_CHECK(out[static_cast<size_t>(r * stride + c)] == 12345);
+      }
+    }
+  }
+}
+
+// Activations by range: kernels may take shorter ways for those that are not negative, barely negative or mostly small,
+// and must leave them where only one of a row's neighbours is too large.
+void test_ranges_of_activations(const KernelTable& table) {
+  Random random(8);
+  struct Range {
+    int low, high, outlier_of;  // one in `outlier_of` is anything from low to 127
+  };
+  for (int bits : {2, 4, 8}) {
+    for (const Range& range : {Range{0, 127, 1}, Range{0, 60, 40}, Range{0, 3, 9}, Range{-6, 40, 30},
+                               Range{-64, 63, 99}, Range{-65, 20, 50}, Range{127, 127, 1}, Range{-1, 127, 1}}) {
+      for (int k : {16, 40, 512, 528, 1200}) {
+        for (int m : {3, 7, 25, 50}) {
+          Problem problem(bits, 32, k, m, Fill::random, random);
+          for (int r = 0; r < m; ++r) {
+            problem.x_sum[static_cast<size_t>(r)] = 0;
+            for (int i = 0; i < k; ++i) {
+              const int high = random.between(1, range.outlier_of) == 1 ? 127 : range.high;
+              problem.x[problem.at(r, i)] = static_cast<int8_t>(random.between(range.low, high));
+              problem.x_sum[static_cast<size_t>(r)] += problem.x[problem.at(r, i)];
+            }
+          }
+          MM_CHECK(problem.run(table, 0, problem.tiles) == problem.run(reference(), 0, problem.tiles));
+        }
       }
     }
   }
@@ -246,6 +274,7 @@ int main() {
     }
     test_saturating_inputs(*table);
     test_tile_ranges(*table);
+    test_ranges_of_activations(*table);
     test_zero_points(*table);
     std::printf("%s: %d failed\n", table->name, mm::test::failures - before);
   }

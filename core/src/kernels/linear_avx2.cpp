@@ -1,4 +1,4 @@
-// Multiplies int8 activations with 2, 4 and 8-bit weights on AVX2, where products must pass through 16 bits without
+// Multiplies int8 activations with 2 and 4-bit weights on AVX2, where products must pass through 16 bits without
 // overflow.
 #include <immintrin.h>
 
@@ -105,179 +105,136 @@ void block(const LinearArgs& a, int row, int tile) {
   }
 }
 
-// Three rows take both halves of a tile: six sums and their totals, which leave the registers between folds, share each
-// load of x. More rows would push sums out of registers too.
+// Up to four rows: codes are unpacked where they are used. Three rows take both halves of a tile: six sums and their
+// totals, which leave the registers between folds, share each load of x.
 template <int bits>
-void linear(const LinearArgs& a) {
+void few_rows(const LinearArgs& a) {
   for (int tile = a.tile_begin; tile < a.tile_end; ++tile) {
-    if (a.m == 1) {
-      block<bits, 1, bits == 2 ? 2 : 1>(a, 0, tile);
-      continue;
-    }
-    for (int row = 0; row < a.m;) {
-      const int left = a.m - row;
-      const int rows = left == 4 || left < 3 ? left : 3;
-      switch (rows) {
-        case 4:
-          block<bits, 4, 1>(a, row, tile);
-          break;
-        case 3:
-          block<bits, 3, 1>(a, row, tile);
-          break;
-        case 2:
-          block<bits, 2, 1>(a, row, tile);
-          break;
-        default:
-          block<bits, 1, 1>(a, row, tile);
-      }
-      row += rows;
-    }
-  }
-}
-
-// 8-bit codes would saturate maddubs (255 * 127 * 2 > 32767), so codes and x are widened and multiplied by madd, in 32
-// bits at once. One or two rows widen as they go, which leaves four sums a row: a quarter tile (4 rows x 4 k = 16
-// bytes) fills a ymm; each output has two neighbouring lanes, added at the end.
-template <int rows>
-void few_rows_w8(const LinearArgs& a, int row, int tile) {
-  constexpr int tile_k = 4;
-  const int64_t stride = a.k_padded;
-  const uint8_t* weight = a.weight + tile * (stride / tile_k * tile_bytes);
-  const int8_t* x = a.x + row * stride;
-  __m256i sum[rows][4];
-#pragma GCC unroll 2
-  for (int r = 0; r < rows; ++r) {
-#pragma GCC unroll 4
-    for (int q = 0; q < 4; ++q) sum[r][q] = _mm256_setzero_si256();
-  }
-  for (int64_t k = 0; k < stride; k += tile_k, weight += tile_bytes) {
-    if (rows == 1) _mm_prefetch(reinterpret_cast<const char*>(weight + prefetch_bytes), _MM_HINT_T0);
-    __m256i wide_x[rows];
-#pragma GCC unroll 2
-    for (int r = 0; r < rows; ++r) {
-      int word;
-      __builtin_memcpy(&word, x + r * stride + k, sizeof word);
-      wide_x[r] = _mm256_cvtepi8_epi16(_mm_set1_epi32(word));
-    }
-#pragma GCC unroll 4
-    for (int q = 0; q < 4; ++q) {
-      const __m256i code = _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(weight + 16 * q)));
-#pragma GCC unroll 2
-      for (int r = 0; r < rows; ++r) sum[r][q] = _mm256_add_epi32(sum[r][q], _mm256_madd_epi16(code, wide_x[r]));
-    }
-  }
-#pragma GCC unroll 2
-  for (int r = 0; r < rows; ++r) {
-    const __m256i correction = _mm256_set1_epi32(a.zero2 * a.x_sum[row + r]);
-    int32_t* out = a.out + static_cast<int64_t>(row + r) * a.out_stride + (tile - a.tile_begin) * tile_rows;
-#pragma GCC unroll 2
-    for (int q = 0; q < 4; q += 2) {
-      // hadd leaves outputs 0 1 4 5 | 2 3 6 7 of the two quarters.
-      const __m256i pairs = _mm256_hadd_epi32(sum[r][q], sum[r][q + 1]);
-      const __m256i total = _mm256_permute4x64_epi64(pairs, 0xD8);
-      const __m256i value = _mm256_sub_epi32(_mm256_add_epi32(total, total), correction);
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + 4 * q), value);
-    }
-  }
-}
-
-// From three rows on it pays to widen x once for all tiles. Half a tile (8 rows x 4 k = 32 bytes) then unpacks to two
-// ymm, inside their lanes: outputs 0 1 | 4 5 and 2 3 | 6 7, whose neighbouring lanes hadd joins in order.
-constexpr int widened_columns = 1024;  // of 4 rows: 8 KB, a quarter of L1, stay while the tiles pass by
-
-// Columns [column, column + columns) of `rows` rows as 16 bits: four columns of each row in turn.
-template <int rows>
-void widen(const LinearArgs& a, int row, int64_t column, int64_t columns, int16_t* out) {
-  for (int r = 0; r < rows; ++r) {
-    const int8_t* x = a.x + (row + r) * static_cast<int64_t>(a.k_padded) + column;
-    int16_t* to = out + 4 * r;
-    for (int64_t k = 0; k < columns; k += 8, to += 8 * rows) {
-      const __m128i wide = _mm_cvtepi8_epi16(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(x + k)));
-      _mm_storel_epi64(reinterpret_cast<__m128i*>(to), wide);
-      _mm_storel_epi64(reinterpret_cast<__m128i*>(to + 4 * rows), _mm_unpackhi_epi64(wide, wide));
-    }
-  }
-}
-
-template <int rows>
-void block_w8(const LinearArgs& a, const int16_t* widened, int row, int tile, int64_t column, int64_t columns) {
-  constexpr int tile_k = 4;
-  const int64_t tile_row_bytes = static_cast<int64_t>(a.k_padded) / tile_k * tile_bytes;
-  for (int half = 0; half < 2; ++half) {
-    const uint8_t* weight = a.weight + tile * tile_row_bytes + column / tile_k * tile_bytes + half * 32;
-    const int16_t* x = widened;
-    const __m256i zero = _mm256_setzero_si256();
-    __m256i sum[rows][2];
-#pragma GCC unroll 4
-    for (int r = 0; r < rows; ++r) sum[r][0] = sum[r][1] = zero;
-    const uint8_t* const weight_end = weight + columns / tile_k * tile_bytes;
-    for (; weight != weight_end; weight += tile_bytes, x += tile_k * rows) {
-      const __m256i code = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(weight));
-      const __m256i low = _mm256_unpacklo_epi8(code, zero), high = _mm256_unpackhi_epi8(code, zero);
-#pragma GCC unroll 4
-      for (int r = 0; r < rows; ++r) {
-        long long four;
-        __builtin_memcpy(&four, x + tile_k * r, sizeof four);
-        const __m256i wide_x = _mm256_set1_epi64x(four);
-        sum[r][0] = _mm256_add_epi32(sum[r][0], _mm256_madd_epi16(low, wide_x));
-        sum[r][1] = _mm256_add_epi32(sum[r][1], _mm256_madd_epi16(high, wide_x));
-      }
-    }
-#pragma GCC unroll 4
-    for (int r = 0; r < rows; ++r) {
-      int32_t* out =
-          a.out + static_cast<int64_t>(row + r) * a.out_stride + (tile - a.tile_begin) * tile_rows + half * 8;
-      const __m256i before = column == 0 ? _mm256_set1_epi32(-a.zero2 * a.x_sum[row + r])
-                                         : _mm256_loadu_si256(reinterpret_cast<const __m256i*>(out));
-      const __m256i total = _mm256_hadd_epi32(sum[r][0], sum[r][1]);
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm256_add_epi32(before, _mm256_add_epi32(total, total)));
-    }
-  }
-}
-
-template <int rows>
-void rows_w8(const LinearArgs& a, int row) {
-  alignas(64) int16_t widened[rows * widened_columns];
-  for (int64_t column = 0; column < a.k_padded; column += widened_columns) {
-    const int64_t left = a.k_padded - column, columns = left < widened_columns ? left : widened_columns;
-    widen<rows>(a, row, column, columns, widened);
-    for (int tile = a.tile_begin; tile < a.tile_end; ++tile) block_w8<rows>(a, widened, row, tile, column, columns);
-  }
-}
-
-void linear_w8(const LinearArgs& a) {
-  if (a.m == 1) {
-    for (int tile = a.tile_begin; tile < a.tile_end; ++tile) few_rows_w8<1>(a, 0, tile);
-    return;
-  }
-  if (a.m == 2) {
-    for (int tile = a.tile_begin; tile < a.tile_end; ++tile) few_rows_w8<2>(a, 0, tile);
-    return;
-  }
-  for (int row = 0; row < a.m;) {
-    const int left = a.m - row;
-    const int rows = left == 5 || left == 6 ? 3 : left < 4 ? left : 4;  // 4 rows: 8 sums, 4 of x and codes
-    switch (rows) {
+    switch (a.m) {
       case 4:
-        rows_w8<4>(a, row);
+        block<bits, 4, 1>(a, 0, tile);
         break;
       case 3:
-        rows_w8<3>(a, row);
+        block<bits, 3, 1>(a, 0, tile);
         break;
       case 2:
-        rows_w8<2>(a, row);
+        block<bits, 2, 1>(a, 0, tile);
         break;
       default:
-        rows_w8<1>(a, row);
+        block<bits, 1, bits == 2 ? 2 : 1>(a, 0, tile);
     }
-    row += rows;
   }
+}
+
+// More rows unpack a chunk of a tile once, to a byte a code in L1, and share it: 12 sums of 16 bits stay in registers.
+constexpr int most_rows = 6;
+constexpr int chunk_columns = 512;  // 8 KB of bytes, which leave room for 48 rows of x
+constexpr int quad_columns = 4;     // 4 columns of 16 outputs: 64 bytes unpacked
+
+template <int bits>
+void unpack(const uint8_t* packed, int columns, uint8_t* codes) {
+  constexpr int planes = 8 / bits;
+  const __m256i mask = _mm256_set1_epi8((1 << bits) - 1);
+  for (int column = 0; column < columns; column += 4 * planes, packed += tile_bytes) {
+    __m256i code[2];
+#pragma GCC unroll 2
+    for (int h = 0; h < 2; ++h) code[h] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(packed + 32 * h));
+#pragma GCC unroll 4
+    for (int p = 0; p < planes; ++p, codes += 64) {
+#pragma GCC unroll 2
+      for (int h = 0; h < 2; ++h)
+        _mm256_store_si256(reinterpret_cast<__m256i*>(codes + 32 * h),
+                           _mm256_and_si256(_mm256_srli_epi16(code[h], bits * p), mask));
+    }
+  }
+}
+
+// Adds a chunk's products of `rows` rows with the 16 outputs to `out`, which the first chunk begins. 16 bits hold 42
+// quads of 2-bit codes (2 * 3 * 128 each) and 8 quads of 4-bit codes (2 * 15 * 128 each).
+template <int bits, int rows>
+void unpacked_block(const LinearArgs& a, const uint8_t* codes, int row, int column, int columns, int32_t* out) {
+  constexpr int fold = bits == 2 ? 42 : 8;
+  const int64_t stride = a.k_padded;
+  const int8_t* x = a.x + row * stride + column;
+  __m256i total[rows][2];
+#pragma GCC unroll 8
+  for (int r = 0; r < rows; ++r) {
+    total[r][0] = column == 0 ? _mm256_set1_epi32(-a.zero2 * a.x_sum[row + r]) : _mm256_setzero_si256();
+    total[r][1] = total[r][0];
+  }
+  const __m256i twos = _mm256_set1_epi16(2);  // out is twice the sum
+  for (int left = columns / quad_columns; left > 0;) {
+    int quads = left < fold ? left : fold;
+    left -= quads;
+    __m256i sum[rows][2];
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; ++r) sum[r][0] = sum[r][1] = _mm256_setzero_si256();
+    for (; quads > 0; --quads, codes += 64, x += quad_columns) {
+      const __m256i low = _mm256_load_si256(reinterpret_cast<const __m256i*>(codes));
+      const __m256i high = _mm256_load_si256(reinterpret_cast<const __m256i*>(codes + 32));
+#pragma GCC unroll 8
+      for (int r = 0; r < rows; ++r) {
+        const __m256i word = broadcast4(x + r * stride);
+        sum[r][0] = _mm256_add_epi16(sum[r][0], _mm256_maddubs_epi16(low, word));
+        sum[r][1] = _mm256_add_epi16(sum[r][1], _mm256_maddubs_epi16(high, word));
+        // Ends a row's work: gcc would load the x of all rows first and push sums out of registers.
+        asm volatile("" : "+x"(sum[r][0]), "+x"(sum[r][1]));
+      }
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; ++r) {
+      total[r][0] = _mm256_add_epi32(total[r][0], _mm256_madd_epi16(sum[r][0], twos));
+      total[r][1] = _mm256_add_epi32(total[r][1], _mm256_madd_epi16(sum[r][1], twos));
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < rows; ++r, out += a.out_stride) {
+#pragma GCC unroll 2
+    for (int h = 0; h < 2; ++h) {
+      __m256i* to = reinterpret_cast<__m256i*>(out + 8 * h);
+      _mm256_storeu_si256(to, column == 0 ? total[r][h] : _mm256_add_epi32(_mm256_loadu_si256(to), total[r][h]));
+    }
+  }
+}
+
+template <int bits>
+void many_rows(const LinearArgs& a) {
+  alignas(64) uint8_t codes[chunk_columns * tile_rows];
+  for (int column = 0; column < a.k_padded; column += chunk_columns) {
+    const int left = a.k_padded - column, columns = left < chunk_columns ? left : chunk_columns;
+    for (int tile = a.tile_begin; tile < a.tile_end; ++tile) {
+      unpack<bits>(a.weight + (tile * static_cast<int64_t>(a.k_padded) + column) * 2 * bits, columns, codes);
+      int32_t* out = a.out + (tile - a.tile_begin) * tile_rows;
+      for (int row = 0, blocks = (a.m + most_rows - 1) / most_rows; blocks > 0; --blocks) {
+        const int rows = (a.m - row + blocks - 1) / blocks;  // dealt out evenly
+        switch (rows) {
+          case 6:
+            unpacked_block<bits, 6>(a, codes, row, column, columns, out);
+            break;
+          case 5:
+            unpacked_block<bits, 5>(a, codes, row, column, columns, out);
+            break;
+          case 4:
+            unpacked_block<bits, 4>(a, codes, row, column, columns, out);
+            break;
+          default:
+            unpacked_block<bits, 3>(a, codes, row, column, columns, out);
+        }
+        row += rows;
+        out += rows * static_cast<int64_t>(a.out_stride);
+      }
+    }
+  }
+}
+
+template <int bits>
+void linear(const LinearArgs& a) {
+  a.m <= 4 ? few_rows<bits>(a) : many_rows<bits>(a);
 }
 
 }  // namespace
 
 void linear_w2a8_avx2(const LinearArgs& a) { linear<2>(a); }
 void linear_w4a8_avx2(const LinearArgs& a) { linear<4>(a); }
-void linear_w8a8_avx2(const LinearArgs& a) { linear_w8(a); }
 
 }  // namespace mm::kernels

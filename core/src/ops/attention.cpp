@@ -1,5 +1,7 @@
 // Attention among rows, over cached sequences and over memories, and the rotary embedding before it.
 #include <algorithm>
+#include <array>
+#include <atomic>
 #include <cmath>
 
 #include "ops/operations.h"
@@ -66,38 +68,35 @@ base::Status infer_rope(const InferContext&, const Attributes& attributes, const
   MM_RETURN_IF_ERROR(expect_type(*inputs[1], tensor::DType::i32, "rope: positions"));
   MM_RETURN_IF_ERROR(expect_elements(*inputs[1], x.shape.rows(), "rope: positions"));
   out.shape = x.shape;
-  out.scratch_bytes = static_cast<size_t>(head_dim) * 2 * sizeof(float);
+  out.scratch_bytes = static_cast<size_t>(x.shape.rows()) * static_cast<size_t>(head_dim) * sizeof(float);
   return {};
 }
 
 base::Status run_rope(Context& context, const Attributes& attributes, const Inputs& inputs, const TensorView& output) {
   const int heads = attributes.integer(0), head_dim = attributes.integer(1), half = head_dim / 2;
-  const double theta = static_cast<double>(attributes.real(2));
   const int64_t columns = output.shape.last(), rows = output.shape.rows();
   const int32_t* positions = inputs[1]->as<const int32_t>();
-  float* cosines = reinterpret_cast<float*>(context.scratch);
-  float* sines = cosines + half;
-  for (int64_t r = 0; r < rows; ++r) {
-    const float* x = inputs[0]->as<const float>() + r * columns;
-    float* y = output.as<float>() + r * columns;
-    if (r == 0 || positions[r] != positions[r - 1]) {  // beams share their position: one table serves all
-      for (int i = 0; i < half; ++i) {
-        const double angle = positions[r] * std::pow(theta, -2.0 * i / head_dim);
-        cosines[i] = static_cast<float>(std::cos(angle));
-        sines[i] = static_cast<float>(std::sin(angle));
+  // The table may grow while it is asked, so the rows' angles are copied before threads share them.
+  RotaryTable& table = context.states.rotary_table(attributes.real(2), head_dim);
+  float* angles = reinterpret_cast<float*>(context.scratch);
+  for (int64_t r = 0; r < rows; ++r) std::copy_n(table.row(positions[r]), 2 * half, angles + r * head_dim);
+  parallel_if(context, rows * columns, static_cast<size_t>(rows), 1, [&](size_t begin, size_t end, int) {
+    for (int64_t r = static_cast<int64_t>(begin); r < static_cast<int64_t>(end); ++r) {
+      const float* x = inputs[0]->as<const float>() + r * columns;
+      const float *cosines = angles + r * head_dim, *sines = cosines + half;
+      float* y = output.as<float>() + r * columns;
+      for (int h = 0; h < heads; ++h) {
+        const float* a = x + h * head_dim;
+        float* out = y + h * head_dim;
+        for (int i = 0; i < half; ++i) {
+          const float first = a[i], second = a[i + half];
+          out[i] = first * cosines[i] - second * sines[i];
+          out[i + half] = second * cosines[i] + first * sines[i];
+        }
       }
+      std::copy(x + heads * head_dim, x + columns, y + heads * head_dim);
     }
-    for (int h = 0; h < heads; ++h) {
-      const float* a = x + h * head_dim;
-      float* out = y + h * head_dim;
-      for (int i = 0; i < half; ++i) {
-        const float first = a[i], second = a[i + half];
-        out[i] = first * cosines[i] - second * sines[i];
-        out[i + half] = second * cosines[i] + first * sines[i];
-      }
-    }
-    std::copy(x + heads * head_dim, x + columns, y + heads * head_dim);
-  }
+  });
   return {};
 }
 
@@ -143,6 +142,20 @@ base::Status infer_attention_cached(const InferContext& context, const Attribute
   return {};
 }
 
+// Names the first position that a cache lacks.
+base::Status missing_row(const StateStore& states, const std::array<int, 2>& caches, const int32_t* positions,
+                         const int32_t* sequences, int rows) {
+  for (int r = 0; r < rows; ++r)
+    for (int p = 0; p <= positions[r]; ++p)
+      for (const int state : caches)
+        if (states.cache_row(state, sequences[r], p) == nullptr)
+          return base::invalid_input("attention_cached: position " + std::to_string(p) + " of sequence " +
+                                         std::to_string(sequences[r]) + " is not in cache `" + states.info(state).name +
+                                         "`",
+                                     "reset the session");
+  return {};
+}
+
 base::Status run_attention_cached(Context& context, const Attributes& attributes, const Inputs& inputs,
                                   const TensorView& output) {
   const int key_state = attributes.integer(0), value_state = attributes.integer(1);
@@ -159,30 +172,31 @@ base::Status run_attention_cached(Context& context, const Attributes& attributes
     MM_RETURN_IF_ERROR(context.states.append(value_state, sequences[r], positions[r], k + kv_width));
     longest = std::max(longest, positions[r] + 1);
   }
-  // The caches share one table of slots. Programs that append to some of them only, with a reorder between, leave
-  // entries that the others cannot follow.
-  for (int r = 0; r < rows; ++r)
-    for (int p = 0; p <= positions[r]; ++p)
-      for (const int state : {key_state, value_state})
-        if (context.states.cache_row(state, sequences[r], p) == nullptr)
-          return base::invalid_input("attention_cached: position " + std::to_string(p) + " of sequence " +
-                                         std::to_string(sequences[r]) + " is not in cache `" +
-                                         context.states.info(state).name + "`",
-                                     "reset the session");
   const int rows_most = std::max(context.states.info(key_state).rows, context.states.info(value_state).rows);
   const float scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
+  // The caches share one table of slots. Programs that append to some of them only, with a reorder between, leave
+  // entries that the others cannot follow.
+  std::atomic<bool> is_missing{false};
   const int64_t work = static_cast<int64_t>(rows) * longest * q_width * 2;
   parallel_if(
       context, work, static_cast<size_t>(rows) * static_cast<size_t>(heads), 1,
       [&](size_t begin, size_t end, int thread_index) {
         const RowScratch scratch(context.scratch + RowScratch::bytes(rows_most) * static_cast<size_t>(thread_index),
                                  rows_most);
+        int sequence = -1, found = 0;
         for (int r = static_cast<int>(begin) / heads;
              r < rows && static_cast<size_t>(r) * static_cast<size_t>(heads) < end; ++r) {
           const int n = positions[r] + 1;
-          for (int p = 0; p < n; ++p) {
-            scratch.k_rows[p] = context.states.cache_row(key_state, sequences[r], p);
-            scratch.v_rows[p] = context.states.cache_row(value_state, sequences[r], p);
+          if (sequences[r] != sequence || n > found) {  // rows of a prompt follow each other: one table serves them all
+            sequence = sequences[r];
+            found = n;
+            for (int after = r + 1; after < rows && sequences[after] == sequence; ++after)
+              found = std::max(found, positions[after] + 1);
+            if (!context.states.cache_rows(key_state, sequence, found, scratch.k_rows) ||
+                !context.states.cache_rows(value_state, sequence, found, scratch.v_rows)) {
+              is_missing.store(true);
+              return;
+            }
           }
           const int head_begin = std::max(0, static_cast<int>(begin) - r * heads);
           const int head_end = std::min(heads, static_cast<int>(end) - r * heads);
@@ -191,6 +205,7 @@ base::Status run_attention_cached(Context& context, const Attributes& attributes
                                          output.as<float>() + static_cast<int64_t>(r) * q_width});
         }
       });
+  if (is_missing.load()) return missing_row(context.states, {key_state, value_state}, positions, sequences, rows);
   return {};
 }
 

@@ -25,15 +25,18 @@ base::Result<PackedMatrix> packed_matrix(const std::string& op, int bits, int n,
   m.zero2 = zero2;
   m.k_padded = quant::round_up(m.k, quant::column_step);
   m.tiles = quant::round_up(n, quant::tile_rows) / quant::tile_rows;
-  const std::string weight_name = op + ": packed weight", scale_name = op + ": scale", bias_name = op + ": bias";
-  MM_RETURN_IF_ERROR(expect_type(packed, tensor::DType::i8, weight_name.c_str()));
+  // Run for every layer of every token: texts are put together where they are needed alone.
+  const auto check = [&op](const tensor::TensorView& view, tensor::DType type, int64_t elements, const char* what) {
+    if (view.dtype == type && view.shape.elements() == elements) return base::Status();
+    const std::string named = op + ": " + what;
+    MM_RETURN_IF_ERROR(expect_type(view, type, named.c_str()));
+    return expect_elements(view, elements, named.c_str());
+  };
   MM_RETURN_IF_ERROR(
-      expect_elements(packed, static_cast<int64_t>(quant::packed_bytes(bits, n, m.k)), weight_name.c_str()));
-  MM_RETURN_IF_ERROR(expect_f32(scale, scale_name.c_str()));
-  MM_RETURN_IF_ERROR(expect_elements(scale, n, scale_name.c_str()));
+      check(packed, tensor::DType::i8, static_cast<int64_t>(quant::packed_bytes(bits, n, m.k)), "packed weight"));
+  MM_RETURN_IF_ERROR(check(scale, tensor::DType::f32, n, "scale"));
   if (bias != nullptr) {
-    MM_RETURN_IF_ERROR(expect_f32(*bias, bias_name.c_str()));
-    MM_RETURN_IF_ERROR(expect_elements(*bias, n, bias_name.c_str()));
+    MM_RETURN_IF_ERROR(check(*bias, tensor::DType::f32, n, "bias"));
     m.bias = bias->as<const float>();
   }
   m.weight = packed.as<const uint8_t>();

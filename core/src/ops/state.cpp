@@ -177,4 +177,25 @@ const float* StateStore::cache_row(int state, int sequence, int position) const 
          static_cast<size_t>(position) * static_cast<size_t>(info(state).width);
 }
 
+bool StateStore::cache_rows(int state, int sequence, int count, const float** rows) const {
+  const std::vector<AlignedBuffer>& slots = caches_[static_cast<size_t>(state)].slots;
+  const uint8_t* slot_of = slot_of_.data() + static_cast<size_t>(sequence) * static_cast<size_t>(max_positions_);
+  const size_t width = static_cast<size_t>(info(state).width);
+  for (size_t position = 0; position < static_cast<size_t>(count); ++position) {
+    const size_t slot = slot_of[position];
+    if (slot >= slots.size() || slots[slot].data() == nullptr) return false;
+    rows[position] = reinterpret_cast<const float*>(slots[slot].data()) + position * width;
+  }
+  return true;
+}
+
+RotaryTable& StateStore::rotary_table(float theta, int head_dim) {
+  constexpr size_t tables_most = 4;  // a model has one or two
+  for (RotaryTable& table : rotary_tables_)
+    if (table.is_for(theta, head_dim)) return table;
+  if (rotary_tables_.size() == tables_most) rotary_tables_.clear();
+  rotary_tables_.emplace_back(theta, head_dim);
+  return rotary_tables_.back();
+}
+
 }  // namespace mm::ops

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "ops/rotary_table.h"
 
 namespace mm::ops {
 
@@ -75,6 +76,10 @@ class StateStore {
   base::Status append(int state, int sequence, int position, const float* row);
   // Address of the row of a position that was appended; nullptr when the slot it should lie in was never written.
   const float* cache_row(int state, int sequence, int position) const;
+  // The same for the positions [0, count); false when one of them is missing.
+  bool cache_rows(int state, int sequence, int count, const float** rows) const;
+
+  RotaryTable& rotary_table(float theta, int head_dim);
 
  private:
   struct Cache {
@@ -100,6 +105,7 @@ class StateStore {
   std::vector<uint8_t> slot_of_;  // [max_sequences, max_positions]
   std::vector<uint8_t> slot_scratch_;
   MemoryPlaces places_;
+  std::vector<RotaryTable> rotary_tables_;
 };
 
 }  // namespace mm::ops
