@@ -27,7 +27,6 @@ MobileMultiModalError
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -223,6 +222,8 @@ def http_status_of(error: BaseException) -> int:
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A hint with the closest known name, or with all of them when none is close."""
+    import difflib  # not at the top: most programs start and end without a mistake
+
     names = list(known)
     matches = difflib.get_close_matches(name, names, n=1)
     if matches:
