@@ -56,6 +56,11 @@ def main() -> None:
         parser.error(f"unknown part {unknown[0]!r}, expected one of {', '.join(PARTS)}")
 
     record = circumstances("adaptive", "python benchmarks/adaptive/adaptive_benchmark.py", PACKAGES)
+    folders = {"DATA": arguments.data, "PAGES": arguments.drawn, "DOCUMENTS": arguments.documents}
+    for name, path in folders.items():  # whoever repeats it has other paths
+        record["command"] = record["command"].replace(str(path), name)
+    if arguments.output is not None:
+        record["command"] = record["command"].replace(f" --output {arguments.output}", "")
     output = arguments.output or ROOT / f"benchmarks/results/adaptive-{record['date'][:10]}-{record['commit']}.json"
     if output.exists():
         record = json.loads(output.read_text(encoding="utf-8"))
