@@ -16,12 +16,10 @@ from small_models import relative_error
 from mobile_multimodal import native
 from mobile_multimodal.cli.main import main
 from mobile_multimodal.compile.build import ModelCard
-from mobile_multimodal.compile.first_token import cancel_errors, first_token_inputs
 from mobile_multimodal.compile.gguf_source import GgufSource
 from mobile_multimodal.compile.llama_gguf import LlamaWeights
 from mobile_multimodal.compile.rotation import RotatedWeights, hadamard, orthogonal
 from mobile_multimodal.compile.text_model import TextSource, build_text_model
-from mobile_multimodal.compile.weight_codes import QuantizedMatrix, quantize
 from mobile_multimodal.errors import (
     InvalidInputError,
     MobileMultiModalError,
@@ -110,46 +108,6 @@ def test_turned_coordinates_are_the_same_model(tmp_path: Path) -> None:
     np.testing.assert_allclose(
         (x @ turn) @ turned.head_turn().T @ turned.embedding().T, (x * last) @ weights.embedding().T, atol=1e-4
     )
-
-
-@pytest.mark.parametrize("bits", [2, 4, 8])
-def test_errors_of_value_rows_cancel_in_one_direction(bits: int) -> None:
-    random = np.random.default_rng(0)
-    weight, direction = random.normal(size=(20, 96)).astype(np.float32), random.normal(size=96).astype(np.float32)
-    plain = quantize(weight, bits)
-    assert isinstance(plain, QuantizedMatrix)
-    moved = cancel_errors(plain, weight, direction, 8)
-    np.testing.assert_array_equal(moved.codes[:8], plain.codes[:8])
-    assert np.abs(moved.codes.astype(int) - plain.codes).max() == 1
-
-    def error(matrix: QuantizedMatrix) -> np.ndarray[Any, Any]:
-        return np.abs((matrix.dequantized() - weight)[8:] @ direction)
-
-    assert np.all(error(moved) <= error(plain) + 1e-5)
-    if bits > 2:  # at 2 bits most weights have one level to go to, and not always a nearer one
-        assert np.median(error(moved)) < np.median(error(plain)) / 5
-    whole = [np.linalg.norm(matrix.dequantized() - weight) for matrix in (plain, moved)]
-    assert whole[1] < 1.3 * whole[0]
-
-
-def test_the_first_token_is_followed_through_the_layers(tmp_path: Path) -> None:
-    """Its activations by themselves give the logits that the whole model gives for it."""
-    model = SmallLlama(layers=2)
-    weights = LlamaWeights(GgufSource(model.write(tmp_path / "source.gguf")))
-    found = first_token_inputs(weights)
-    every = np.linspace(0, len(model.tokens) - 1, 32, dtype=np.int64)
-    x = model.weights["token_embd.weight"][every].astype(np.float64)
-    scale = np.sqrt(np.square(x).mean(axis=1, keepdims=True) + model.epsilon)
-    np.testing.assert_allclose(found[0], (x / scale * model.weights["blk.0.attn_norm.weight"]).mean(axis=0), atol=1e-5)
-    # The second layer's input, with the first layer taken from the model that is computed plainly: one layer, whose
-    # "head" hands out what its last norm, here the second layer's, gives.
-    first = SmallLlama(layers=1)
-    first.weights = {name: array for name, array in model.weights.items() if not name.startswith("blk.1.")}
-    first.weights["output_norm.weight"] = model.weights["blk.1.attn_norm.weight"]
-    first.weights["output.weight"] = np.eye(model.width, dtype=np.float32)
-    first.has_own_head = True
-    expected = np.mean([first.plain_logits([int(token)])[0] for token in every], axis=0)
-    np.testing.assert_allclose(found[1], expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 9, 12, 64, 576])

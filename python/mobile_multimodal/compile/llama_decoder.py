@@ -10,12 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mobile_multimodal.compile.first_token import cancel_errors
 from mobile_multimodal.compile.llama_gguf import LlamaShape, LlamaWeights
 from mobile_multimodal.compile.pack import embedding_rows, linear
 from mobile_multimodal.compile.program import ProgramBuilder, State, TensorStore, Value
 from mobile_multimodal.compile.rotation import RotatedWeights
-from mobile_multimodal.compile.weight_codes import FLOAT_BITS, QuantizedMatrix, Weight, quantize
+from mobile_multimodal.compile.weight_codes import FLOAT_BITS, Weight, quantize
 from mobile_multimodal.model.program import Program
 
 SECTION = "decoder"
@@ -95,7 +94,7 @@ def _turned(weights: RotatedWeights, bits: int, head_bits: int) -> _Model:
     layers = [
         _Layer(
             attention_norm=ones,
-            qkv=_rounded_qkv(weights, index, bits),
+            qkv=quantize(weights.qkv(index), bits),
             out=quantize(weights.attention_out(index), bits),
             ffn_norm=ones,
             gate_up=quantize(weights.gate_up(index), bits),
@@ -112,15 +111,6 @@ def _turned(weights: RotatedWeights, bits: int, head_bits: int) -> _Model:
         weights.down_block,
         None if weights.has_own_head else weights.head_turn(),
     )
-
-
-def _rounded_qkv(weights: RotatedWeights, layer: int, bits: int) -> Weight:
-    rows = weights.qkv(layer)
-    matrix = quantize(rows, bits)
-    if not isinstance(matrix, QuantizedMatrix):
-        return matrix
-    first_value = (weights.shape.heads + weights.shape.kv_heads) * weights.shape.head_dim
-    return cancel_errors(matrix, rows, weights.first_token_input(layer), first_value)
 
 
 def _build(builder: ProgramBuilder, model: _Model, *, only_last: bool) -> Program:

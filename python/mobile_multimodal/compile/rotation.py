@@ -13,7 +13,6 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mobile_multimodal.compile.first_token import first_token_inputs
 from mobile_multimodal.compile.llama_gguf import LlamaShape, LlamaWeights
 
 _MOST_BLOCK: Final = 4096
@@ -34,12 +33,6 @@ class RotatedWeights:
         self._turn = (signs[:, None] * orthogonal(self.shape.width)).astype(np.float32)
         self._head_turn = orthogonal(self.shape.head_dim).astype(np.float32)
         self.down_block = largest_block(self.shape.ffn)
-        self._first_inputs = first_token_inputs(weights)
-
-    def first_token_input(self, layer: int) -> NDArray[np.float32]:
-        """The direction in which the first token's activations enter `qkv`: without weights of the norm, turned."""
-        weight = self._weights.norm(f"blk.{layer}.attn_norm")
-        return _f32((self._first_inputs[layer] / np.where(weight == 0, 1, weight)) @ self._turn)
 
     def embedding(self) -> NDArray[np.float32]:
         return _f32(self._weights.embedding() @ self._turn)
