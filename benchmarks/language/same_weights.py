@@ -8,8 +8,7 @@ from pathlib import Path
 import gguf
 import numpy as np
 
-from mobile_multimodal.compile.pack import TILE_ROWS, tile_columns, unpack_codes
-from mobile_multimodal.compile.weight_codes import QuantizedMatrix
+from mobile_multimodal.compile.pack import stored_matrix, tile_columns
 
 Rows = Counter[bytes]
 
@@ -27,10 +26,8 @@ def _our_rows(file: Path) -> Rows:
         base, _, kind = name.rpartition(".")
         if kind in ("w2", "w4", "w8"):
             bits = int(kind[1])
-            codes = unpack_codes(packed, bits, packed.shape[0] * TILE_ROWS, packed.shape[1] * tile_columns(bits))
-            zero2 = 256 if bits == 8 else (1 << bits) - 1
-            scale = arrays[f"{base}.scale"].astype(np.float32)
-            _count(rows, QuantizedMatrix(codes[: len(scale)], scale, bits, zero2).dequantized())
+            matrix = stored_matrix(packed, bits, arrays[f"{base}.scale"], packed.shape[1] * tile_columns(bits))
+            _count(rows, matrix.dequantized())
     return rows
 
 

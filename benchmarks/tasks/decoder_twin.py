@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mobile_multimodal.compile.pack import TILE_ROWS, tile_columns, unpack_codes
-from mobile_multimodal.compile.weight_codes import QuantizedMatrix
+from mobile_multimodal.compile.pack import stored_matrix, tile_columns
 from mobile_multimodal.model.info import read_program
 from mobile_multimodal.training.caption_model import FULL_PRECISION, CaptionConfig, CaptionModel
 
@@ -30,10 +29,8 @@ def decoder_twin(model_file: Path) -> CaptionModel:
         base, _, kind = name.rpartition(".")
         if kind in ("w2", "w4", "w8"):
             bits = int(kind[1])
-            # Rows and columns of this decoder are multiples of 16: its tiles have no padding.
-            codes = unpack_codes(array, bits, array.shape[0] * TILE_ROWS, array.shape[1] * tile_columns(bits))
-            zero2 = 256 if bits == 8 else (1 << bits) - 1
-            matrix = QuantizedMatrix(codes, arrays[f"{base}.scale"].astype(np.float32), bits, zero2)
+            # Columns of this decoder are multiples of 16: its tiles have no padding.
+            matrix = stored_matrix(array, bits, arrays[f"{base}.scale"], array.shape[1] * tile_columns(bits))
             weights[f"{base}.weight"] = torch.from_numpy(matrix.dequantized())
         elif kind != "scale":
             weights[name] = torch.from_numpy(array.astype(np.float32))

@@ -66,6 +66,12 @@ def unpack_codes(packed: NDArray[np.int8], bits: int, n: int, k: int) -> NDArray
     return np.ascontiguousarray(matrix[:n, :k])
 
 
+def stored_matrix(packed: NDArray[np.int8], bits: int, scale: NDArray[np.float32], k: int) -> QuantizedMatrix:
+    """A matrix back from what `matrix_tensors` stored; it has a row for each scale, and k columns."""
+    zero2 = 256 if bits == 8 else (1 << bits) - 1
+    return QuantizedMatrix(unpack_codes(packed, bits, len(scale), k), scale.astype(np.float32), bits, zero2)
+
+
 def linear(
     builder: ProgramBuilder,
     name: str,

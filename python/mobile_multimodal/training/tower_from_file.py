@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mobile_multimodal.compile.pack import unpack_codes
+from mobile_multimodal.compile.pack import stored_matrix
 from mobile_multimodal.compile.weight_codes import QuantizedMatrix
 from mobile_multimodal.errors import InvalidInputError
 from mobile_multimodal.model.info import read_program
@@ -44,7 +44,7 @@ class FileTower:
             for tensor in GGUFReader(path).tensors
             if tensor.name.startswith(_SECTION)
         }
-        self._sizes = _matrix_sizes(content)
+        self._columns = _matrix_columns(content)
         self._bits: dict[str, int] = {}
         self.weights = self._read()
 
@@ -75,15 +75,12 @@ class FileTower:
         return weights
 
     def _matrix(self, base: str, bits: int, packed: NDArray[np.int8]) -> QuantizedMatrix:
-        n, k = self._sizes[base]
-        codes = unpack_codes(packed, bits, n, k)
-        zero2 = 256 if bits == 8 else (1 << bits) - 1
-        return QuantizedMatrix(codes, self._arrays[f"{base}.scale"].astype(np.float32), bits, zero2)
+        return stored_matrix(packed, bits, self._arrays[f"{base}.scale"], self._columns[base])
 
 
-def _matrix_sizes(content: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
-    """Rows and columns of each packed matrix, from the instructions that use it."""
-    sizes: dict[str, tuple[int, int]] = {}
+def _matrix_columns(content: Mapping[str, Any]) -> dict[str, int]:
+    """Columns of each packed matrix, from the instructions that use it."""
+    columns: dict[str, int] = {}
     for name in _PROGRAMS:
         program = read_program(content, name)
         for step in program.instructions:
@@ -92,5 +89,5 @@ def _matrix_sizes(content: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
                 assert slot is not None
                 tensor = program.tensors[slot - len(program.inputs)]
                 base = tensor.removeprefix(_SECTION).rpartition(".")[0]
-                sizes[base] = (int(step.attributes[1]), int(step.attributes[2]))
-    return sizes
+                columns[base] = int(step.attributes[2])
+    return columns
