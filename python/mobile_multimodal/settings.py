@@ -41,6 +41,30 @@ def check_number(name: str, value: object, smallest: float, largest: float) -> N
         )
 
 
+def check_drawing(temperature: float, top_p: float, seed: int) -> None:
+    """Refuses what words cannot be drawn with."""
+    check_number("temperature", temperature, 0.0, 10.0)
+    check_number("top_p", top_p, 0.0, 1.0)
+    if top_p == 0:
+        raise InvalidInputError(
+            "setting top_p is 0, expected a number above 0 and at most 1",
+            "leave temperature at 0 for the likeliest token",
+        )
+    check_integer("seed", seed, 0, 2**63 - 1)
+
+
+def checked_stop(given: object) -> tuple[str, ...]:
+    """One stop string or several, none of them empty."""
+    stop = (given,) if isinstance(given, str) else given
+    if not isinstance(stop, (tuple, list)) or not all(isinstance(entry, str) and entry for entry in stop):
+        raise InvalidInputError(f"setting stop is {given!r}, expected non-empty strings", "for example stop=['.']")
+    if len(stop) > MAX_STOP_STRINGS:
+        raise InvalidInputError(
+            f"setting stop has {len(stop)} strings, expected at most {MAX_STOP_STRINGS}", "pass fewer of them"
+        )
+    return tuple(stop)
+
+
 class GenerationOptions(TypedDict, total=False):
     """The keywords of `generate_caption`, `stream_caption` and `generate_captions`; see GenerationSettings."""
 
@@ -85,24 +109,8 @@ class GenerationSettings:
             check_integer("max_new_tokens", self.max_new_tokens, 1, MAX_NEW_TOKENS)
         if self.length_penalty is not None:
             check_number("length_penalty", self.length_penalty, -4.0, 4.0)
-        check_number("temperature", self.temperature, 0.0, 10.0)
-        check_number("top_p", self.top_p, 0.0, 1.0)
-        if self.top_p == 0:
-            raise InvalidInputError(
-                "setting top_p is 0, expected a number above 0 and at most 1",
-                "leave temperature at 0 for the likeliest token",
-            )
-        check_integer("seed", self.seed, 0, 2**63 - 1)
-        stop = (self.stop,) if isinstance(self.stop, str) else self.stop
-        if not isinstance(stop, (tuple, list)) or not all(isinstance(entry, str) and entry for entry in stop):
-            raise InvalidInputError(
-                f"setting stop is {self.stop!r}, expected non-empty strings", "for example stop=['.']"
-            )
-        if len(stop) > MAX_STOP_STRINGS:
-            raise InvalidInputError(
-                f"setting stop has {len(stop)} strings, expected at most {MAX_STOP_STRINGS}", "pass fewer of them"
-            )
-        object.__setattr__(self, "stop", tuple(stop))
+        check_drawing(self.temperature, self.top_p, self.seed)
+        object.__setattr__(self, "stop", checked_stop(self.stop))
         check_number("deadline_seconds", self.deadline_seconds, 0.0, MAX_DEADLINE_SECONDS)
         if self.needs_one_beam and self.num_beams is not None and self.num_beams > 1:
             name = "temperature" if self.temperature > 0 else "stop"

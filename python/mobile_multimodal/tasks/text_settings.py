@@ -5,8 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, TypedDict
 
-from mobile_multimodal.errors import InvalidInputError
-from mobile_multimodal.settings import MAX_DEADLINE_SECONDS, MAX_STOP_STRINGS, check_integer, check_number
+from mobile_multimodal.settings import (
+    MAX_DEADLINE_SECONDS,
+    check_drawing,
+    check_integer,
+    check_number,
+    checked_stop,
+)
 
 MAX_TEXT_TOKENS: Final = 65536  # the core's bound on a context
 
@@ -52,25 +57,9 @@ class TextSettings:
 
     def __post_init__(self) -> None:
         check_integer("max_new_tokens", self.max_new_tokens, 1, MAX_TEXT_TOKENS)
-        check_number("temperature", self.temperature, 0.0, 10.0)
+        check_drawing(self.temperature, self.top_p, self.seed)
         check_integer("top_k", self.top_k, 0, 1 << 20)
-        check_number("top_p", self.top_p, 0.0, 1.0)
-        if self.top_p == 0:
-            raise InvalidInputError(
-                "setting top_p is 0, expected a number above 0 and at most 1",
-                "leave temperature at 0 for the likeliest token",
-            )
         check_number("min_p", self.min_p, 0.0, 1.0)
         check_number("repetition_penalty", self.repetition_penalty, 0.1, 10.0)
-        check_integer("seed", self.seed, 0, 2**63 - 1)
-        stop = (self.stop,) if isinstance(self.stop, str) else self.stop
-        if not isinstance(stop, (tuple, list)) or not all(isinstance(entry, str) and entry for entry in stop):
-            raise InvalidInputError(
-                f"setting stop is {self.stop!r}, expected non-empty strings", "for example stop=['.']"
-            )
-        if len(stop) > MAX_STOP_STRINGS:
-            raise InvalidInputError(
-                f"setting stop has {len(stop)} strings, expected at most {MAX_STOP_STRINGS}", "pass fewer of them"
-            )
-        object.__setattr__(self, "stop", tuple(stop))
+        object.__setattr__(self, "stop", checked_stop(self.stop))
         check_number("deadline_seconds", self.deadline_seconds, 0.0, MAX_DEADLINE_SECONDS)
