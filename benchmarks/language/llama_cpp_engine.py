@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from language.workloads import CONTEXT, DECODE_TOKENS, PROMPT, Workload, prompt_tokens
+from language.language_engine import LanguageEngine
+from language.workloads import CONTEXT
 from race.engine import Array
 
 
-class LlamaCppEngine:
+class LlamaCppEngine(LanguageEngine):
     """One GGUF file. Logits of the last token alone, float16 caches, physical batches of 512 tokens."""
 
     def __init__(self, model: str, threads: int, flash_attention: bool = True) -> None:
@@ -35,43 +36,9 @@ class LlamaCppEngine:
         self._context = api.llama_init_from_model(self._model, settings)
         if not self._context:
             raise SystemExit(f"llama.cpp cannot make a context for {Path(model).name}")
-        self._vocabulary: int = api.llama_vocab_n_tokens(api.llama_model_get_vocab(self._model))
-        self._next = 0
-
-    def warm_up(self, workload: str) -> None:
-        self._clear()
-        self._decode(prompt_tokens(16, self._vocabulary))
-
-    def prepare(self, workload: str) -> None:
-        self._clear()
-        if Workload(workload) is Workload.DECODE_64:
-            self._next = int(np.argmax(self._decode(prompt_tokens(PROMPT, self._vocabulary))))
-
-    def run(self, workload: str) -> None:
-        kind = Workload(workload)
-        if kind is Workload.DECODE_64:
-            self._generate(DECODE_TOKENS)
-        else:
-            self._decode(prompt_tokens(kind.rows, self._vocabulary))
-
-    def answer(self) -> dict[str, Array]:
-        """`choices`: after each token of a prompt; `logits`: after its last; `greedy`: how it goes on."""
-        self._clear()
-        tokens = prompt_tokens(Workload.PREFILL_256.rows, self._vocabulary)
-        logits = self._decode_all(tokens)
-        self._next = int(np.argmax(logits[-1]))
-        greedy = [self._next, *self._generate(DECODE_TOKENS - 1)]
-        return {"choices": logits.argmax(axis=1), "logits": logits[-1].copy(), "greedy": np.array(greedy)}
-
-    def _generate(self, count: int) -> list[int]:
-        written = []
-        for _ in range(count):
-            self._next = int(np.argmax(self._decode(np.array([self._next], np.int32))))
-            written.append(self._next)
-        return written
+        super().__init__(api.llama_vocab_n_tokens(api.llama_model_get_vocab(self._model)))
 
     def _decode(self, tokens: Array) -> Array:
-        """Logits after the last token; positions go on from what the cache holds."""
         buffer = np.ascontiguousarray(tokens, dtype=np.int32)
         pointer = buffer.ctypes.data_as(ctypes.POINTER(self._api.llama_token))
         status = self._api.llama_decode(self._context, self._api.llama_batch_get_one(pointer, len(buffer)))
@@ -80,7 +47,6 @@ class LlamaCppEngine:
         return self._logits(-1)
 
     def _decode_all(self, tokens: Array) -> Array:
-        """Logits after every token, [tokens, vocabulary]."""
         batch: Any = self._api.llama_batch_init(len(tokens), 0, 1)
         batch.n_tokens = len(tokens)
         for index, token in enumerate(tokens):
