@@ -4,7 +4,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
-#include "crossing.h"
+#include "written_pieces.h"
 
 namespace {
 
@@ -30,20 +30,9 @@ mm::tasks::CaptionSettings settings_from(const PySession& self, nb::object num_b
 }
 
 nb::dict record_of(const mm::tasks::Caption& made) {
-  nb::dict timings;
-  timings["resize"] = made.timings.resize;
-  timings["encode"] = made.timings.encode;
-  timings["prefill"] = made.timings.prefill;
-  timings["first_token"] = made.timings.first_token;
-  timings["decode"] = made.timings.decode;
-  timings["total"] = made.timings.total;
-  nb::dict out;
-  out["text"] = made.text;
-  out["tokens"] = made.generated.tokens;
-  out["token_probabilities"] = made.generated.probabilities;
+  nb::dict out = written_record(made);
+  out["timings"]["resize"] = made.timings.resize;
   out["log_probability"] = made.generated.log_probability;
-  out["finish_reason"] = mm::tasks::finish_reason_name(made.generated.finish_reason);
-  out["timings"] = timings;
   return out;
 }
 
@@ -54,24 +43,13 @@ nb::dict caption(PySession& self, const PixelArray& pixels, nb::object num_beams
   const mm::tasks::CaptionSettings settings = settings_from(
       self, num_beams, max_new_tokens, length_penalty, temperature, top_p, seed, stop, deadline_seconds, cancellation);
   const mm::vision::PictureView picture = picture_from(pixels);
-  std::unique_ptr<nb::python_error>
-      raised;  // an exception of the callback ends the work and is raised again afterwards
-  mm::tasks::PieceCallback on_piece;
-  if (!on_token.is_none())
-    on_piece = [&](int32_t token, std::string_view piece, float probability) {
-      nb::gil_scoped_acquire acquire;
-      try {
-        return nb::cast<bool>(on_token(token, nb::str(piece.data(), piece.size()), probability));
-      } catch (nb::python_error& error) {
-        raised = std::make_unique<nb::python_error>(std::move(error));
-        return false;
-      }
-    };
+  PieceCall pieces(std::move(on_token));
+  const mm::tasks::PieceCallback on_piece = pieces.callback();
   Result<mm::tasks::Caption> result = [&] {
     nb::gil_scoped_release release;
     return mm::tasks::caption(*self.session, picture, settings, on_piece);
   }();
-  if (raised) throw nb::python_error(std::move(*raised));
+  pieces.rethrow();
   return record_of(take(std::move(result)));
 }
 

@@ -5,7 +5,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
-#include "crossing.h"
+#include "written_pieces.h"
 
 namespace {
 
@@ -20,20 +20,9 @@ mm::tasks::TextPrompt prompt_from(const std::string& text, const Messages& messa
 }
 
 nb::dict record_of(const mm::tasks::GeneratedText& made) {
-  nb::dict timings;
-  timings["encode"] = made.timings.encode;
-  timings["prefill"] = made.timings.prefill;
-  timings["first_token"] = made.timings.first_token;
-  timings["decode"] = made.timings.decode;
-  timings["total"] = made.timings.total;
-  nb::dict out;
-  out["text"] = made.text;
-  out["tokens"] = made.generated.tokens;
-  out["token_probabilities"] = made.generated.probabilities;
-  out["finish_reason"] = mm::tasks::finish_reason_name(made.generated.finish_reason);
+  nb::dict out = written_record(made);
   out["prompt_tokens"] = made.prompt_tokens;
   out["cached_tokens"] = made.cached_tokens;
-  out["timings"] = timings;
   return out;
 }
 
@@ -53,24 +42,13 @@ nb::dict generate_text(PySession& self, const std::string& text, const Messages&
   settings.deadline_seconds = deadline_seconds;
   settings.cancellation = flag_of(cancellation);
   const mm::tasks::TextPrompt prompt = prompt_from(text, messages);
-  std::unique_ptr<nb::python_error>
-      raised;  // an exception of the callback ends the work and is raised again afterwards
-  mm::tasks::PieceCallback on_piece;
-  if (!on_token.is_none())
-    on_piece = [&](int32_t token, std::string_view piece, float probability) {
-      nb::gil_scoped_acquire acquire;
-      try {
-        return nb::cast<bool>(on_token(token, nb::str(piece.data(), piece.size()), probability));
-      } catch (nb::python_error& error) {
-        raised = std::make_unique<nb::python_error>(std::move(error));
-        return false;
-      }
-    };
+  PieceCall pieces(std::move(on_token));
+  const mm::tasks::PieceCallback on_piece = pieces.callback();
   mm::base::Result<mm::tasks::GeneratedText> result = [&] {
     nb::gil_scoped_release release;
     return mm::tasks::generate_text(*self.session, prompt, settings, on_piece);
   }();
-  if (raised) throw nb::python_error(std::move(*raised));
+  pieces.rethrow();
   return record_of(take(std::move(result)));
 }
 
