@@ -19,6 +19,7 @@ from server_process import ServerProcess
 from steady_load import SteadyLoad, different_pictures
 
 KILLS = 3
+CONNECTING_SECONDS = 0.25  # from a client's decision to ask until the server has its connection, on a busy machine
 
 
 def metric(server: ServerProcess, name: str) -> float:
@@ -95,8 +96,9 @@ def test_sigterm_under_load_answers_what_is_under_way() -> None:
             assert server.wait() == 0
         failed = [answer for answer in load.answers if answer.status != 200]
         assert {answer.status for answer in failed} <= {0, 503}, failed
-        # Those that were sent while it still listened are answered; the clock of both is the same.
-        assert not [answer for answer in failed if answer.began < told + delay], failed[:3]
+        # Those that were sent while it still listened are answered. A request is begun before its connection is: one
+        # begun at the very end may find the listener closing, which resets what it has not taken yet.
+        assert not [answer for answer in failed if answer.began < told + delay - CONNECTING_SECONDS], failed[:3]
 
 
 @contextmanager
