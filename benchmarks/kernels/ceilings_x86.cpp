@@ -74,6 +74,28 @@ __attribute__((target("avx2,avxvnni"))) double dots_avx_vnni(int64_t rounds, uin
 }
 #endif
 
+// Four sums of 16 x 16 outputs, each of 64 products, as many as two groups of rows and two of outputs keep.
+#if __GNUC__ >= 11
+__attribute__((target("amx-tile,amx-int8"))) double dots_amx(int64_t rounds, uint64_t* sink) {
+  struct alignas(64) {
+    uint8_t palette = 1, start_row = 0, reserved[14] = {};
+    uint16_t bytes_a_row[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+    uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+  } config;
+  asm volatile("" : "+m"(config));  // gcc 12's intrinsic says that it reads the first 8 bytes alone
+  _tile_loadconfig(&config);
+  for (int64_t r = 0; r < rounds; ++r) {
+    _tile_dpbsud(0, 4, 6);
+    _tile_dpbsud(1, 4, 7);
+    _tile_dpbsud(2, 5, 6);
+    _tile_dpbsud(3, 5, 7);
+  }
+  _tile_release();
+  *sink += static_cast<uint64_t>(rounds);
+  return static_cast<double>(rounds) * 4 * 16 * 16 * 64;
+}
+#endif
+
 // maddubs and its addition, folds left out.
 __attribute__((target("avx2"))) double dots_avx2(int64_t rounds, uint64_t* sink) {
   __m256i sum[8];
@@ -102,6 +124,7 @@ uint64_t read_all(const uint8_t* data, size_t bytes) {
 double dot_products(kernels::Isa isa, int64_t rounds, uint64_t* sink) {
   if (isa == kernels::Isa::avx512_vnni) return dots_avx512_vnni(rounds, sink);
 #if __GNUC__ >= 11
+  if (isa == kernels::Isa::amx) return dots_amx(rounds, sink);
   if (isa == kernels::Isa::avx_vnni) return dots_avx_vnni(rounds, sink);
 #endif
   if (isa == kernels::Isa::avx2) return dots_avx2(rounds, sink);

@@ -461,6 +461,28 @@ void test_rows(const KernelTable& table) {
   }
 }
 
+// Every block size that kernels treat apart: within a vector, a few vectors, an odd and an even number of rounds beyond.
+void test_hadamard(const KernelTable& table) {
+  Random random(27);
+  for (int block : {2, 4, 8, 16, 32, 64, 128, 256, 512, 1024}) {
+    for (int count : {1, 3, 9}) {
+      Floats x(static_cast<size_t>(count * block)), y(x.size()), expected(x.size()), pieces(x.size());
+      fill(x, random);
+      table.hadamard_f32(x.data(), y.data(), count, block, 0.3f);
+      reference().hadamard_f32(x.data(), expected.data(), count, block, 0.3f);
+      MM_CHECK(same_bits(y, expected));
+      for (int i = 0; i < count; ++i)
+        table.hadamard_f32(x.data() + i * block, pieces.data() + i * block, 1, block, 0.3f);
+      MM_CHECK(same_bits(pieces, y));
+      // Its own inverse, up to the block's size; in place.
+      table.hadamard_f32(y.data(), y.data(), count, block, 1 / (0.3f * static_cast<float>(block)));
+      double largest = 0;
+      for (size_t i = 0; i < x.size(); ++i) largest = std::max(largest, std::fabs(static_cast<double>(x[i])));
+      expect_close(y, x, [&](size_t) { return 24 * unit * largest * std::sqrt(static_cast<double>(block)); });
+    }
+  }
+}
+
 void test_attention(const KernelTable& table) {
   Random random(16);
   for (int head_dim : {4, 20, 32, 64, 96, 128, 144}) {
@@ -618,6 +640,7 @@ int main() {
     test_conv2d_depthwise(table);
     test_pooling(table);
     test_rows(table);
+    test_hadamard(table);
     test_attention(table);
     test_norms(table);
     test_softmax(table);

@@ -230,7 +230,7 @@ void test_ranges_of_activations(const KernelTable& table) {
   for (int bits : {2, 4, 8}) {
     for (const Range& range : {Range{0, 127, 1}, Range{0, 60, 40}, Range{0, 3, 9}, Range{-6, 40, 30},
                                Range{-64, 63, 99}, Range{-65, 20, 50}, Range{127, 127, 1}, Range{-1, 127, 1}}) {
-      for (int k : {16, 40, 512, 528, 1200}) {
+      for (int k : {16, 40, 512, 528, 1040, 1200}) {
         for (int m : {3, 7, 25, 50}) {
           Problem problem(bits, 32, k, m, Fill::random, random);
           for (int r = 0; r < m; ++r) {

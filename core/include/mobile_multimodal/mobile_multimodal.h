@@ -45,7 +45,7 @@ typedef struct mm_answer mm_answer;
 typedef struct mm_generated_text mm_generated_text;
 
 MM_API const char* mm_version(void);
-/* The instruction set in use: "reference", "avx2", "avx_vnni", "avx512_vnni" or "neon_dotprod". */
+/* The instruction set in use: "reference", "avx2", "avx_vnni", "avx512_vnni", "amx" or "neon_dotprod". */
 MM_API const char* mm_instruction_set(void);
 /* What the last failed call of this thread said, and the next step it proposes; "" when there is none. Valid until the
  * next call. */

@@ -80,6 +80,12 @@ inline void store_largest(int32_t* p, const IntVec (&x)[4]) {
 
 constexpr int narrow_lanes = 0;
 using Narrow = Some;
+// Lanes `step` apart change places.
+template <int step>
+inline Vec exchanged(Vec x) {
+  if constexpr (step < 4) return _mm256_permute_ps(x, step == 1 ? 0xB1 : 0x4E);
+  return _mm256_permute2f128_ps(x, x, 0x01);
+}
 inline float largest_of(Vec x) {
   __m128 v = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
   v = _mm_max_ps(v, _mm_movehl_ps(v, v));

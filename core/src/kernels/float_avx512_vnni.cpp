@@ -82,6 +82,12 @@ inline void store(float* p, __m256 x, Narrow n) { _mm256_mask_storeu_ps(p, n.mas
 inline __m256 fused(__m256 a, __m256 b, __m256 c) { return _mm256_fmadd_ps(a, b, c); }
 inline __m256 maximum(__m256 a, __m256 b) { return _mm256_max_ps(a, b); }
 inline __m256 minimum(__m256 a, __m256 b) { return _mm256_min_ps(a, b); }
+// Lanes `step` apart change places.
+template <int step>
+inline Vec exchanged(Vec x) {
+  if constexpr (step < 4) return _mm512_permute_ps(x, step == 1 ? 0xB1 : 0x4E);
+  return _mm512_shuffle_f32x4(x, x, step == 4 ? 0xB1 : 0x4E);
+}
 inline float largest_of(Vec x) { return _mm512_reduce_max_ps(x); }
 
 }  // namespace

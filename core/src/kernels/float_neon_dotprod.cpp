@@ -69,6 +69,11 @@ inline void store_largest(int32_t* p, const IntVec (&x)[4]) {
 
 constexpr int narrow_lanes = 0;
 using Narrow = Some;
+// Lanes `step` apart change places.
+template <int step>
+inline Vec exchanged(Vec x) {
+  return step == 1 ? vrev64q_f32(x) : vextq_f32(x, x, 2);
+}
 inline float largest_of(Vec x) { return vmaxvq_f32(x); }
 
 }  // namespace

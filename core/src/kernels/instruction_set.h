@@ -22,6 +22,7 @@
   void average_pool2d_f32_##isa(const ConvArgs&);                                                                    \
   void copy_rows_f32_##isa(const float* x, int64_t x_step, float* y, int64_t y_step, int rows, int columns);         \
   void sum_rows_f32_##isa(const float* x, float* y, int rows, int columns);                                          \
+  void hadamard_f32_##isa(const float* x, float* y, int64_t count, int block, float factor);                         \
   void attention_f32_##isa(const AttentionArgs&);                                                                    \
   void rms_norm_f32_##isa(const float* x, const float* weight, float* y, int rows, int columns, float epsilon);      \
   void layer_norm_f32_##isa(const float* x, const float* weight, const float* bias, float* y, int rows, int columns, \
@@ -53,6 +54,7 @@
    average_pool2d_f32_##isa,               \
    copy_rows_f32_##isa,                    \
    sum_rows_f32_##isa,                     \
+   hadamard_f32_##isa,                     \
    attention_f32_##isa,                    \
    rms_norm_f32_##isa,                     \
    layer_norm_f32_##isa,                   \
@@ -70,6 +72,9 @@ void linear_w2a8_avx_vnni(const LinearArgs&);
 void linear_w4a8_avx_vnni(const LinearArgs&);
 void linear_w8a8_avx_vnni(const LinearArgs&);
 MM_DECLARE_KERNELS(avx512_vnni);
+void linear_w2a8_amx(const LinearArgs&);
+void linear_w4a8_amx(const LinearArgs&);
+void linear_w8a8_amx(const LinearArgs&);
 MM_DECLARE_KERNELS(neon_dotprod);
 
 }  // namespace mm::kernels

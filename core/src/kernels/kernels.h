@@ -9,7 +9,7 @@
 
 namespace mm::kernels {
 
-enum class Isa : int { reference = 0, avx2 = 1, avx512_vnni = 2, neon_dotprod = 3, avx_vnni = 4 };
+enum class Isa : int { reference = 0, avx2 = 1, avx512_vnni = 2, neon_dotprod = 3, avx_vnni = 4, amx = 5 };
 
 enum class Activation : int {
   none = 0,
@@ -23,6 +23,9 @@ enum class Activation : int {
   hard_sigmoid = 8
 };
 inline constexpr int activation_count = 9;
+
+// With fewer rows the table `amx` multiplies as `avx512_vnni` does: most of a register of 16 rows would be empty.
+inline constexpr int amx_least_rows = 5;
 
 // out[r, c] = 2 * sum_k(code[c, k] * x[r, k]) - zero2 * x_sum[r]   for the columns c of tiles [tile_begin, tile_end),
 // exact int32.
@@ -117,7 +120,7 @@ struct AttentionArgs {
 };
 
 struct KernelTable {
-  const char* name;  // "reference", "avx2", "avx_vnni", "avx512_vnni", "neon_dotprod"
+  const char* name;  // "reference", "avx2", "avx_vnni", "avx512_vnni", "amx", "neon_dotprod"
   Isa isa;
   bool (*is_supported)();  // asks the CPU (and the operating system) at run time
 
@@ -145,6 +148,9 @@ struct KernelTable {
   // y[r * y_step + c] = x[r * x_step + c]; x_step 0 repeats one row.
   void (*copy_rows_f32)(const float* x, int64_t x_step, float* y, int64_t y_step, int rows, int columns);
   void (*sum_rows_f32)(const float* x, float* y, int rows, int columns);  // y [columns] = the sum of the rows
+  // Walsh-Hadamard transform of `count` blocks of `block` values, a power of two: log2(block) rounds of sums and
+  // differences of values 1, 2, 4 .. apart, then one factor. The same bits on every instruction set; y may be x.
+  void (*hadamard_f32)(const float* x, float* y, int64_t count, int block, float factor);
   void (*attention_f32)(const AttentionArgs&);
   void (*rms_norm_f32)(const float* x, const float* weight, float* y, int rows, int columns, float epsilon);
   void (*layer_norm_f32)(const float* x, const float* weight, const float* bias, float* y, int rows, int columns,
@@ -176,6 +182,7 @@ const KernelTable* reference_table();
 const KernelTable* avx2_table();
 const KernelTable* avx_vnni_table();  // AVX2's float kernels, integer kernels of its own
 const KernelTable* avx512_vnni_table();
+const KernelTable* amx_table();  // AVX-512's float kernels, integer kernels of its own
 const KernelTable* neon_dotprod_table();
 
 }  // namespace mm::kernels

@@ -213,6 +213,22 @@ void copy_rows_f32(const float* x, int64_t x_step, float* y, int64_t y_step, int
     for (int c = 0; c < columns; ++c) y[r * y_step + c] = x[r * x_step + c];
 }
 
+void hadamard_f32(const float* x, float* y, int64_t count, int block, float factor) {
+  for (const float* end = x + count * block; x != end; x += block, y += block) {
+    if (x != y) std::copy_n(x, block, y);
+    for (int step = 1; step < block; step *= 2) {
+      for (int begin = 0; begin < block; begin += 2 * step) {
+        for (int i = begin; i < begin + step; ++i) {
+          const float first = y[i], second = y[i + step];
+          y[i] = first + second;
+          y[i + step] = first - second;
+        }
+      }
+    }
+    for (int i = 0; i < block; ++i) y[i] *= factor;
+  }
+}
+
 void sum_rows_f32(const float* x, float* y, int rows, int columns) {
   for (int c = 0; c < columns; ++c) {
     double total = 0;
@@ -323,6 +339,7 @@ const KernelTable table = {"reference",
                            average_pool2d_f32,
                            copy_rows_f32,
                            sum_rows_f32,
+                           hadamard_f32,
                            attention_f32,
                            rms_norm_f32,
                            layer_norm_f32,

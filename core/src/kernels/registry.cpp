@@ -8,14 +8,14 @@ namespace mm::kernels {
 namespace {
 
 struct Registry {
-  const KernelTable* tables[5];
+  const KernelTable* tables[6];
   int count = 0;
   const KernelTable* best;
   const char* forced_error = nullptr;
 
   Registry() {
     const KernelTable* known[] = {reference_table(), avx2_table(), avx_vnni_table(), avx512_vnni_table(),
-                                  neon_dotprod_table()};
+                                  amx_table(),       neon_dotprod_table()};
     for (const KernelTable* table : known) {
       if (table != nullptr) tables[count++] = table;
     }

@@ -25,6 +25,7 @@ const KernelTable neon_dotprod = MM_KERNEL_TABLE(neon_dotprod, has_neon_dotprod)
 const KernelTable* avx2_table() { return nullptr; }
 const KernelTable* avx_vnni_table() { return nullptr; }
 const KernelTable* avx512_vnni_table() { return nullptr; }
+const KernelTable* amx_table() { return nullptr; }
 const KernelTable* neon_dotprod_table() { return &neon_dotprod; }
 
 }  // namespace mm::kernels

@@ -1,6 +1,11 @@
 // Offers the x86-64 tables; compiled with plain flags, so that it runs on every x86-64 CPU.
 #include <cpuid.h>
 
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 #include "kernels/instruction_set.h"
 
 namespace mm::kernels {
@@ -26,6 +31,24 @@ bool has_avx512_vnni() {
          __builtin_cpu_supports("avx512vnni");
 }
 
+#if defined(MM_HAS_AMX)
+// Tiles are 8 KB of registers, which Linux hands to a process that asks for them (arch_prctl, since 5.16). It refuses
+// where the CPU or the hypervisor has none, and where a thread's alternate signal stack is too small to save them.
+bool has_amx() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  constexpr unsigned tile_bit = 1u << 24, int8_bit = 1u << 25;
+  if (!has_avx512_vnni() || __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0 || (edx & tile_bit) == 0 ||
+      (edx & int8_bit) == 0)
+    return false;
+#if defined(__linux__) && defined(SYS_arch_prctl)
+  constexpr long request_permission = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM of asm/prctl.h
+  return syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+#else
+  return false;
+#endif
+}
+#endif
+
 constexpr KernelTable avx2 = MM_KERNEL_TABLE(avx2, has_avx2);
 #if defined(MM_HAS_AVX_VNNI)
 constexpr KernelTable avx_vnni = [] {
@@ -40,6 +63,18 @@ constexpr KernelTable avx_vnni = [] {
 }();
 #endif
 constexpr KernelTable avx512_vnni = MM_KERNEL_TABLE(avx512_vnni, has_avx512_vnni);
+#if defined(MM_HAS_AMX)
+constexpr KernelTable amx = [] {
+  KernelTable table = avx512_vnni;
+  table.name = "amx";
+  table.isa = Isa::amx;
+  table.is_supported = has_amx;
+  table.linear_w2a8 = linear_w2a8_amx;
+  table.linear_w4a8 = linear_w4a8_amx;
+  table.linear_w8a8 = linear_w8a8_amx;
+  return table;
+}();
+#endif
 
 }  // namespace
 
@@ -52,6 +87,13 @@ const KernelTable* avx_vnni_table() {
 #endif
 }
 const KernelTable* avx512_vnni_table() { return &avx512_vnni; }
+const KernelTable* amx_table() {
+#if defined(MM_HAS_AMX)
+  return &amx;
+#else
+  return nullptr;
+#endif
+}
 const KernelTable* neon_dotprod_table() { return nullptr; }
 
 }  // namespace mm::kernels

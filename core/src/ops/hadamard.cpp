@@ -23,36 +23,15 @@ base::Status infer_hadamard(const InferContext&, const Attributes& attributes, c
   return {};
 }
 
-// The fast transform: log2(block) rounds of sums and differences, then one factor. No product is rounded before a sum,
-// so that every platform gives the same bits.
-void transform(const float* x, float* y, int block, float factor) {
-  for (int i = 0; i < block; i += 2) {
-    y[i] = x[i] + x[i + 1];
-    y[i + 1] = x[i] - x[i + 1];
-  }
-  for (int step = 2; step < block; step *= 2)
-    for (int begin = 0; begin < block; begin += 2 * step) {
-      float* a = y + begin;
-      float* b = a + step;
-      for (int i = 0; i < step; ++i) {
-        const float first = a[i], second = b[i];
-        a[i] = first + second;
-        b[i] = first - second;
-      }
-    }
-  for (int i = 0; i < block; ++i) y[i] *= factor;
-}
-
 base::Status run_hadamard(Context& context, const Attributes& attributes, const Inputs& inputs,
                           const TensorView& output) {
   const int block = attributes.integer(0);
   const float factor = 1.0f / std::sqrt(static_cast<float>(block));
   const int64_t elements = output.shape.elements();
   parallel_if(context, elements * 8, static_cast<size_t>(elements / block), 4, [&](size_t begin, size_t end, int) {
-    for (size_t i = begin; i < end; ++i) {
-      const int64_t at = static_cast<int64_t>(i) * block;
-      transform(inputs[0]->as<const float>() + at, output.as<float>() + at, block, factor);
-    }
+    const size_t at = begin * static_cast<size_t>(block);
+    context.kernels.hadamard_f32(inputs[0]->as<const float>() + at, output.as<float>() + at,
+                                 static_cast<int64_t>(end - begin), block, factor);
   });
   return {};
 }

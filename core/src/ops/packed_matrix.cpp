@@ -45,12 +45,16 @@ base::Result<PackedMatrix> packed_matrix(const std::string& op, int bits, int n,
 }
 
 int balanced_block(int64_t rows) {
-  constexpr int64_t most = 48;
+  constexpr int64_t most = 48, most_alone = 64;
+  if (rows <= most_alone) return static_cast<int>(rows);
   const int64_t blocks = (rows + most - 1) / most;
   return static_cast<int>((rows + blocks - 1) / blocks);
 }
 
-int tiles_in_group(int block_rows, int tiles) { return std::clamp(6144 / (block_rows * quant::tile_rows), 1, tiles); }
+int tiles_in_group(int block_rows, int tiles) {
+  const int fitting = 6144 / (block_rows * quant::tile_rows);
+  return std::clamp(fitting / 2 * 2, 1, tiles);
+}
 
 QuantizedRows take_rows(ScratchPieces& scratch, int block_rows, int k_padded, int group_tiles) {
   const size_t rows = static_cast<size_t>(block_rows);

@@ -35,9 +35,11 @@ base::Result<PackedMatrix> packed_matrix(const std::string& op, int bits, int n,
                                          const tensor::TensorView* bias);
 
 // 48 rows are a multiple of the kernels' 4-, 8- and 12-row blocks, and 48 rows of 1280 int8 activations (60 KB) stay in
-// L2. Equal blocks: 49 rows become 25 + 24, not 48 + 1.
+// L2. Equal blocks: 97 rows become 33 + 32 + 32, not 48 + 48 + 1. Up to 64 rows, the chunks of a text that is read, are
+// one block, so that low-bit weights are unpacked once.
 int balanced_block(int64_t rows);
-// 6144 int32 accumulators are 24 KB: half of a 48 KB L1, the rest is for weights and activations.
+// 6144 int32 accumulators are 24 KB: half of a 48 KB L1, the rest is for weights and activations. Kernels take tiles in
+// pairs.
 int tiles_in_group(int block_rows, int tiles);
 
 // Scratch memory of one block, piece by piece, each on a cache line of its own.
