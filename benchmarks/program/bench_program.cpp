@@ -99,7 +99,8 @@ std::vector<std::string> parts_of(const program::Program& program) {
   for (const program::Instruction& instruction : program.instructions()) {
     const std::string name = instruction.op->name;
     if (name == "linear") head = static_cast<int>(parts.size());
-    const bool is_linear = name == "linear" || name == "linear_pair" || name == "conv2d_packed";
+    const bool is_linear =
+        name == "linear" || name == "linear_pair" || name == "conv2d_packed" || name == "linear_depthwise";
     parts.push_back(is_linear ? "linear" : starts_with(name, "conv2d") ? "convolutions" : "small_operations");
   }
   if (has_logits && head >= 0) parts[static_cast<size_t>(head)] = "output_head";

@@ -461,7 +461,8 @@ void test_rows(const KernelTable& table) {
   }
 }
 
-// Every block size that kernels treat apart: within a vector, a few vectors, an odd and an even number of rounds beyond.
+// Every block size that kernels treat apart: within a vector, a few vectors, an odd and an even number of rounds
+// beyond.
 void test_hadamard(const KernelTable& table) {
   Random random(27);
   for (int block : {2, 4, 8, 16, 32, 64, 128, 256, 512, 1024}) {

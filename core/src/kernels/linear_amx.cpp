@@ -1,7 +1,8 @@
-// Multiplies int8 activations with 2, 4 and 8-bit weights on AMX: one instruction does 16 rows x 16 outputs x 64 columns.
+// Multiplies int8 activations with 2, 4 and 8-bit weights on AMX: one instruction does 16 rows x 16 outputs x 64
+// columns.
 //
-// A tile of 8-bit weights as quant/layout.h packs it, 16 outputs x 4 columns, is one row of what AMX calls B, so that 16
-// tiles in a row are one register where they lie; 2 and 4 bits are unpacked to bytes first.
+// A tile of 8-bit weights as quant/layout.h packs it, 16 outputs x 4 columns, is one row of what AMX calls B, so that
+// 16 tiles in a row are one register where they lie; 2 and 4 bits are unpacked to bytes first.
 #include <immintrin.h>
 
 #include "kernels/instruction_set.h"
@@ -9,12 +10,12 @@
 namespace mm::kernels {
 namespace {
 
-constexpr int tile_rows = 16;      // outputs, as in quant/layout.h
-constexpr int tile_bytes = 64;     // one row of B: 16 outputs x 4 columns
-constexpr int step_columns = 64;   // of x that one instruction takes
-constexpr int b_bytes = 1024;      // a full B: 16 rows of 64 bytes
+constexpr int tile_rows = 16;        // outputs, as in quant/layout.h
+constexpr int tile_bytes = 64;       // one row of B: 16 outputs x 4 columns
+constexpr int step_columns = 64;     // of x that one instruction takes
+constexpr int b_bytes = 1024;        // a full B: 16 rows of 64 bytes
 constexpr int chunk_columns = 1024;  // unpacked at once: 16 KB a tile of outputs, two of which share L1 with x
-constexpr int most_rows = 32;      // two registers of 16
+constexpr int most_rows = 32;        // two registers of 16
 // With fewer columns than this the products are too few to pay for moving sums between registers and memory: 16 columns
 // took half again as long as AVX-512 VNNI, 48 as well, 80 a tenth less.
 constexpr int least_columns = 80;
@@ -65,7 +66,7 @@ struct Block {
   // B of each tile of outputs, b_bytes a step; the last step may lie elsewhere.
   const uint8_t* weight[2];
   const uint8_t* last[2];
-  int steps;           // all, the last one included
+  int steps;            // all, the last one included
   int64_t last_column;  // where the last step begins in x: it may overlap the one before, and has zeros there
   int32_t* out;
   int64_t out_bytes;  // between rows of out

@@ -14,8 +14,8 @@ struct Registry {
   const char* forced_error = nullptr;
 
   Registry() {
-    const KernelTable* known[] = {reference_table(), avx2_table(), avx_vnni_table(), avx512_vnni_table(),
-                                  amx_table(),       neon_dotprod_table()};
+    const KernelTable* known[] = {reference_table(),   avx2_table(), avx_vnni_table(),
+                                  avx512_vnni_table(), amx_table(),  neon_dotprod_table()};
     for (const KernelTable* table : known) {
       if (table != nullptr) tables[count++] = table;
     }

@@ -48,15 +48,10 @@ void run_windows(Context& context, const kernels::ConvArgs& args, const tensor::
   });
 }
 
-namespace {
-
-using tensor::TensorView;
-
-// Attributes: stride_h, stride_w, pad_top, pad_left, pad_bottom, pad_right, activation.
-base::Result<kernels::ConvArgs> arguments_of(const char* op, bool is_depthwise, const Attributes& attributes,
-                                             const Inputs& inputs) {
-  const TensorView& x = *inputs[0];
-  const TensorView& w = *inputs[1];
+base::Result<kernels::ConvArgs> convolution_arguments(const char* op, bool is_depthwise, const Attributes& attributes,
+                                                      const Inputs& inputs) {
+  const tensor::TensorView& x = *inputs[0];
+  const tensor::TensorView& w = *inputs[1];
   const std::string name = op;
   MM_RETURN_IF_ERROR(expect_f32(x, op));
   MM_RETURN_IF_ERROR(expect_f32(w, op));
@@ -83,18 +78,22 @@ base::Result<kernels::ConvArgs> arguments_of(const char* op, bool is_depthwise, 
   return args;
 }
 
+namespace {
+
+using tensor::TensorView;
+
 template <bool is_depthwise>
 base::Status infer_conv(const InferContext&, const Attributes& attributes, const Inputs& inputs, Inferred& out) {
-  MM_ASSIGN_OR_RETURN(const kernels::ConvArgs args,
-                      arguments_of(is_depthwise ? "conv2d_depthwise" : "conv2d", is_depthwise, attributes, inputs));
+  MM_ASSIGN_OR_RETURN(const kernels::ConvArgs args, convolution_arguments(is_depthwise ? "conv2d_depthwise" : "conv2d",
+                                                                          is_depthwise, attributes, inputs));
   out.shape = picture_shape(inputs[0]->shape, args.out_height, args.out_width, args.channels_out);
   return {};
 }
 
 template <bool is_depthwise>
 base::Status run_conv(Context& context, const Attributes& attributes, const Inputs& inputs, const TensorView& output) {
-  MM_ASSIGN_OR_RETURN(kernels::ConvArgs args,
-                      arguments_of(is_depthwise ? "conv2d_depthwise" : "conv2d", is_depthwise, attributes, inputs));
+  MM_ASSIGN_OR_RETURN(kernels::ConvArgs args, convolution_arguments(is_depthwise ? "conv2d_depthwise" : "conv2d",
+                                                                    is_depthwise, attributes, inputs));
   args.y = output.as<float>();
   const auto kernel = is_depthwise ? context.kernels.conv2d_depthwise_f32 : context.kernels.conv2d_f32;
   const int64_t work = output.shape.elements() * args.kernel_h * args.kernel_w * (is_depthwise ? 1 : args.channels_in);

@@ -54,23 +54,15 @@ base::Status infer_linear(const InferContext& context, const Attributes& attribu
   return {};
 }
 
-// Rows [row_begin, row_end) x tiles [tile_begin, tile_end) on one thread: quantize a block of rows, then group by
-// group.
+// Rows [row_begin, row_end) x tiles [tile_begin, tile_end) on one thread.
 void run_part(const Context& context, const LinearShape& s, const Inputs& inputs, float* y, int row_begin, int row_end,
               int tile_begin, int tile_end, int thread_index) {
-  const PackedMatrix& matrix = s.matrix;
   ScratchPieces pieces(context.scratch + scratch_bytes(s) * static_cast<size_t>(thread_index));
-  const QuantizedRows rows = take_rows(pieces, s.block_rows, matrix.k_padded, s.group_tiles);
-  const float* x = inputs[0]->as<const float>();
-  const float* residual = inputs[4] != nullptr ? inputs[4]->as<const float>() : nullptr;
-  for (int row = row_begin; row < row_end; row += s.block_rows) {
-    const int m = std::min(s.block_rows, row_end - row);
-    const size_t first = static_cast<size_t>(row), at = first * static_cast<size_t>(matrix.n);
-    context.kernels.quantize_rows(x + first * static_cast<size_t>(matrix.k), m, matrix.k, rows.x, matrix.k_padded,
-                                  rows.scale, rows.sum);
-    matrix.multiply(context.kernels, rows, m, tile_begin, tile_end, residual != nullptr ? residual + at : nullptr,
-                    y + at);
-  }
+  const QuantizedRows rows = take_rows(pieces, s.block_rows, s.matrix.k_padded, s.group_tiles);
+  const size_t first = static_cast<size_t>(row_begin), at = first * static_cast<size_t>(s.matrix.n);
+  const float* x = inputs[0]->as<const float>() + first * static_cast<size_t>(s.matrix.k);
+  const float* residual = inputs[4] != nullptr ? inputs[4]->as<const float>() + at : nullptr;
+  s.matrix.apply(context.kernels, rows, s.block_rows, x, row_end - row_begin, tile_begin, tile_end, residual, y + at);
 }
 
 base::Status run_linear(Context& context, const Attributes& attributes, const Inputs& inputs,
@@ -86,11 +78,9 @@ base::Status run_linear(Context& context, const Attributes& attributes, const In
       run_part(context, s, inputs, y, 0, s.m, static_cast<int>(begin), static_cast<int>(end), thread_index);
     });
   } else {
-    parallel_if(context, work, static_cast<size_t>(s.m), static_cast<size_t>(s.block_rows),
-                [&](size_t begin, size_t end, int thread_index) {
-                  run_part(context, s, inputs, y, static_cast<int>(begin), static_cast<int>(end), 0, s.matrix.tiles,
-                           thread_index);
-                });
+    parallel_if(context, work, static_cast<size_t>(s.m), rows_apart, [&](size_t begin, size_t end, int thread_index) {
+      run_part(context, s, inputs, y, static_cast<int>(begin), static_cast<int>(end), 0, s.matrix.tiles, thread_index);
+    });
   }
   return {};
 }

@@ -102,15 +102,17 @@ base::Status run_linear_pair(Context& context, const Attributes& attributes, con
   for (int64_t begin_row = 0; begin_row < s.rows; begin_row += s.rows_a_picture) {
     const float* gate =
         inputs[7] != nullptr ? inputs[7]->as<const float>() + begin_row / s.rows_a_picture * k : nullptr;
-    parallel_if(context, work, static_cast<size_t>(s.rows_a_picture), static_cast<size_t>(s.block_rows),
+    parallel_if(context, work, static_cast<size_t>(s.rows_a_picture), rows_apart,
                 [&](size_t begin, size_t end, int thread_index) {
                   ScratchPieces pieces(context.scratch + scratch_bytes(s) * static_cast<size_t>(thread_index));
                   const PairScratch scratch = take_scratch(pieces, s);
-                  for (int64_t row = static_cast<int64_t>(begin); row < static_cast<int64_t>(end);
-                       row += s.block_rows) {
-                    const int m = static_cast<int>(std::min<int64_t>(s.block_rows, static_cast<int64_t>(end) - row));
+                  const int64_t last = static_cast<int64_t>(end), block_rows = s.block_rows;
+                  int64_t row = static_cast<int64_t>(begin);
+                  for (int64_t blocks = (last - row + block_rows - 1) / block_rows; blocks > 0; --blocks) {
+                    const int m = static_cast<int>((last - row + blocks - 1) / blocks);
                     const int64_t at = begin_row + row;
                     run_block(context.kernels, s, scratch, x + at * k, gate, m, output.as<float>() + at * n);
+                    row += m;
                   }
                 });
   }

@@ -12,6 +12,7 @@ extern const Op conv2d_packed_op;
 extern const Op linear_op;
 extern const Op linear_pair_op;
 extern const Op linear_f32_op;
+extern const Op linear_depthwise_op;  // in no file: made of two operations when a program is loaded
 extern const Op add_op;
 extern const Op mul_op;
 extern const Op activation_op;

@@ -27,12 +27,20 @@ struct PackedMatrix {
   // residual are n apart.
   void multiply(const kernels::KernelTable& kernels, const QuantizedRows& rows, int m, int tile_begin, int tile_end,
                 const float* residual, float* y) const;
+  // The same for m float32 rows of k, which become int8 in equal blocks of at most `block_rows`, as many as `rows`
+  // holds.
+  void apply(const kernels::KernelTable& kernels, const QuantizedRows& rows, int block_rows, const float* x, int m,
+             int tile_begin, int tile_end, const float* residual, float* y) const;
 };
 
 // Checks bits, n, k, zero2, activation and the tensors that must fit them; `bias` may be nullptr.
 base::Result<PackedMatrix> packed_matrix(const std::string& op, int bits, int n, int64_t k, int zero2, int activation,
                                          const tensor::TensorView& packed, const tensor::TensorView& scale,
                                          const tensor::TensorView* bias);
+
+// Threads that share rows take multiples of this, as many as are quantized together; whole blocks would leave one of
+// two threads 2 of 5.
+inline constexpr size_t rows_apart = 4;
 
 // 48 rows are a multiple of the kernels' 4-, 8- and 12-row blocks, and 48 rows of 1280 int8 activations (60 KB) stay in
 // L2. Equal blocks: 97 rows become 33 + 32 + 32, not 48 + 48 + 1. Up to 64 rows, the chunks of a text that is read, are

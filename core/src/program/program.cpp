@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "program/fusion.h"
+
 namespace mm::program {
 
 namespace {
@@ -69,7 +71,17 @@ base::Result<std::shared_ptr<const Program>> Program::load(std::shared_ptr<const
       return broken(program->name_, "output `" + std::string(outputs[i]) + "` names a slot that nothing writes");
     program->outputs_.push_back({std::string(outputs[i]), static_cast<int>(output_slots[i])});
   }
+  program->fuse_instructions();
   return std::shared_ptr<const Program>(std::move(program));
+}
+
+void Program::fuse_instructions() {
+  std::vector<int> reads(static_cast<size_t>(slot_count_), 0);
+  for (const Instruction& instruction : instructions_)
+    for (int i = 0; i < instruction.input_count; ++i)
+      if (instruction.input_slots[i] >= 0) ++reads[static_cast<size_t>(instruction.input_slots[i])];
+  for (const ProgramOutput& output : outputs_) ++reads[static_cast<size_t>(output.slot)];
+  instructions_ = fuse(instructions_, reads, fused_attributes_);
 }
 
 base::Status Program::read_code(const std::vector<std::string_view>& op_names) {

@@ -1,6 +1,8 @@
 // Holds one program of a model file: a flat list of instructions, checked once when it is loaded.
 #pragma once
 
+#include <array>
+#include <deque>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -19,6 +21,9 @@ struct Instruction {
   int output_slot = -1;  // -1: none
   ops::Attributes attributes;
 };
+
+// The attribute words of fused instructions, whose addresses stay.
+using FusedAttributes = std::deque<std::array<uint32_t, ops::max_attributes>>;
 
 struct ProgramInput {
   std::string name;
@@ -48,6 +53,7 @@ class Program {
  private:
   Program() = default;
   base::Status read_code(const std::vector<std::string_view>& op_names);
+  void fuse_instructions();
 
   std::shared_ptr<const tensor::ModelFile> file_;  // keeps the map alive
   std::string name_;
@@ -56,6 +62,7 @@ class Program {
   std::vector<ProgramOutput> outputs_;
   std::vector<Instruction> instructions_;
   std::vector<uint32_t> words_;
+  FusedAttributes fused_attributes_;
   int slot_count_ = 0;
 };
 
