@@ -33,6 +33,13 @@ inline void store_bytes(int8_t* p, IntVec x, Full) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8((__m512i)x));
 }
 inline void store_bytes(int8_t* p, IntVec x, Some s) { _mm512_mask_cvtepi32_storeu_epi8(p, s.mask, (__m512i)x); }
+// Four vectors at once: four shuffles, where one by one each takes two.
+inline void store_bytes(int8_t* p, const IntVec (&x)[4]) {
+  const __m512i left = _mm512_packs_epi32((__m512i)x[0], (__m512i)x[1]);
+  const __m512i right = _mm512_packs_epi32((__m512i)x[2], (__m512i)x[3]);
+  const __m512i in_order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  _mm512_storeu_si512(p, _mm512_permutexvar_epi32(in_order, _mm512_packs_epi16(left, right)));
+}
 inline IntVec load_bytes(const uint8_t* p) {
   return (IntVec)_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
 }

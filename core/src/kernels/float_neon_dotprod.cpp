@@ -44,6 +44,11 @@ inline void store_bytes(int8_t* p, IntVec x, Full) {
   const int8x8_t bytes = vmovn_s16(vcombine_s16(words, words));
   __builtin_memcpy(p, &bytes, 4);
 }
+inline void store_bytes(int8_t* p, const IntVec (&x)[4]) {
+  const int16x8_t left = vcombine_s16(vmovn_s32(x[0]), vmovn_s32(x[1]));
+  const int16x8_t right = vcombine_s16(vmovn_s32(x[2]), vmovn_s32(x[3]));
+  vst1q_s8(p, vcombine_s8(vmovn_s16(left), vmovn_s16(right)));
+}
 inline IntVec load_bytes(const uint8_t* p) {
   uint32_t four;
   __builtin_memcpy(&four, p, sizeof four);

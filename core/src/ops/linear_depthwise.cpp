@@ -16,9 +16,10 @@ namespace {
 using tensor::TensorView;
 
 constexpr int linear_attributes = 5, depthwise_attributes = 7;
-// A tensor that fits L2 gains nothing from bands, and each thread would compute some rows of its neighbour's.
-constexpr size_t smallest_bytes = 1 << 20;
-constexpr size_t band_bytes = 256 << 10;  // beside x, y and weights in an L2 of 512 KB
+// One thread gains nothing from bands of a tensor that fits L2. Several threads would hand rows to each other, line by
+// line from cache to cache; in bands each computes what it needs of its neighbour's rows.
+constexpr size_t smallest_bytes = 1 << 20, smallest_bytes_of_several = 128 << 10;
+constexpr size_t band_bytes = 512 << 10;  // a quarter of a large L2; smaller bands read the weights more often
 constexpr int64_t most_floats = 1 << 28;  // 1 GiB, as much as an arena may hold: sizes below need no more checks
 
 // Attributes: those of linear, then those of conv2d_depthwise. Inputs: x, packed, scale, bias, w, bias.
@@ -80,11 +81,15 @@ size_t scratch_bytes(const Bands& s) {
 }
 
 // Whether bands pay: the tensor is large, but the rows of one window are not, and each window reaches into the picture.
-bool is_banded(const Fused& s, const kernels::ConvArgs& w) {
+bool is_banded(const Fused& s, const kernels::ConvArgs& w, int threads) {
   const size_t window_bytes = static_cast<size_t>(w.width) * static_cast<size_t>(w.channels_in) *
                               static_cast<size_t>(w.kernel_h) * sizeof(float);
-  return s.between_bytes() >= smallest_bytes && window_bytes <= 4 * band_bytes && w.pad_top < w.kernel_h &&
-         s.depthwise.integer(4) < w.kernel_h;
+  // All threads together compute at most twice the rows there are.
+  const int out_rows = (w.out_height + threads - 1) / threads;
+  const int64_t rows_of_all = static_cast<int64_t>((out_rows - 1) * w.stride_h + w.kernel_h - w.pad_top) * threads;
+  if (threads > 1 && rows_of_all > 2 * int64_t{w.height}) return false;
+  return s.between_bytes() >= (threads > 1 ? smallest_bytes_of_several : smallest_bytes) &&
+         window_bytes <= 4 * band_bytes && w.pad_top < w.kernel_h && s.depthwise.integer(4) < w.kernel_h;
 }
 
 base::Result<Bands> bands_of(const Fused& s, const Inputs& inputs, const kernels::ConvArgs& window) {
@@ -109,7 +114,7 @@ base::Status infer_linear_depthwise(const InferContext& context, const Attribute
   MM_RETURN_IF_ERROR(conv2d_depthwise_op.infer(context, s.depthwise, s.depthwise_inputs, out));
   MM_ASSIGN_OR_RETURN(const kernels::ConvArgs window,
                       convolution_arguments("conv2d_depthwise", true, s.depthwise, s.depthwise_inputs));
-  if (!is_banded(s, window)) {
+  if (!is_banded(s, window, context.threads)) {
     out.scratch_bytes = s.between_bytes() + s.linear_needs.scratch_bytes;
     return {};
   }
@@ -155,7 +160,7 @@ base::Status run_linear_depthwise(Context& context, const Attributes& attributes
   MM_RETURN_IF_ERROR(take_apart({context.states, context.pool.threads()}, attributes, inputs, s));
   MM_ASSIGN_OR_RETURN(const kernels::ConvArgs window,
                       convolution_arguments("conv2d_depthwise", true, s.depthwise, s.depthwise_inputs));
-  if (!is_banded(s, window)) {
+  if (!is_banded(s, window, context.pool.threads())) {
     s.between.data = context.scratch;
     Context rest = {context.kernels, context.pool, context.states, context.scratch + s.between_bytes()};
     MM_RETURN_IF_ERROR(linear_op.run(rest, s.linear, s.linear_inputs, s.between));
