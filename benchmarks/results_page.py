@@ -15,19 +15,28 @@ RACE = ("race-language", "race-vision", "race-tasks", "race-memory", "race-kerne
 BENCHMARKS = (*RACE, "caption", "batches", "ocr", "serving")
 
 
-def newest_record(benchmark: str) -> dict[str, Any] | None:
-    """The record of the latest date; none before the first run."""
+def records_of(benchmark: str) -> list[dict[str, Any]]:
+    """All records of a benchmark, the latest first; none before the first run."""
     records = [json.loads(file.read_text(encoding="utf-8")) for file in (HERE / "results").glob(f"{benchmark}-*.json")]
-    return max(records, key=lambda record: record["date"], default=None)
+    return sorted(records, key=lambda record: record["date"], reverse=True)
 
 
-def section(benchmark: str) -> str:
-    """The section about a benchmark; empty without a record."""
-    record = newest_record(benchmark)
+def shown_records(benchmark: str) -> list[dict[str, Any]]:
+    """The latest record; of the race, the latest of each instruction set: machines differ, and none hides another."""
+    records = records_of(benchmark)
+    if benchmark not in RACE:
+        return records[:1]
+    latest: dict[str, dict[str, Any]] = {}
+    for record in records:
+        latest.setdefault(record["isa"], record)
+    return list(latest.values())
+
+
+def section(benchmark: str, record: dict[str, Any]) -> str:
+    """The section about one record of a benchmark."""
     place = HERE / "race/page_section.py" if benchmark in RACE else HERE / benchmark / "results_section.py"
     specification = importlib.util.spec_from_file_location(benchmark, place)
-    if record is None or specification is None or specification.loader is None:
-        return ""
+    assert specification is not None and specification.loader is not None
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
     text: str = module.section_of(record)
@@ -36,8 +45,8 @@ def section(benchmark: str) -> str:
 
 def page() -> str:
     """All sections that have a record."""
-    sections = [section(benchmark) for benchmark in BENCHMARKS]
-    return "\n".join(text.rstrip("\n") + "\n" for text in sections if text)
+    sections = [section(benchmark, record) for benchmark in BENCHMARKS for record in shown_records(benchmark)]
+    return "\n".join(text.rstrip("\n") + "\n" for text in sections)
 
 
 def main() -> None:
@@ -45,9 +54,9 @@ def main() -> None:
     from race.plots import draw
 
     for benchmark in RACE:
-        record = newest_record(benchmark)
-        if record is not None and record["part"].get("heats"):
-            draw(record)
+        for record in shown_records(benchmark):
+            if record["part"].get("heats"):
+                draw(record)
     (HERE / "results/README.md").write_text(page(), encoding="utf-8")
 
 

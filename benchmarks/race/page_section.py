@@ -15,9 +15,9 @@ TITLES = {
 }
 
 
-def plot_name(benchmark: str) -> str:
-    """The file below docs/images."""
-    return f"{benchmark}.png"
+def plot_name(record: dict[str, Any]) -> str:
+    """The file below docs/images: one for each instruction set."""
+    return f"{record['benchmark']}-{record['isa']}.png"
 
 
 def section_of(record: dict[str, Any]) -> str:
@@ -25,7 +25,7 @@ def section_of(record: dict[str, Any]) -> str:
     part = record["part"]
     versions = ", ".join(f"{name} {number}" for name, number in record["versions"].items() if number != "not installed")
     lines = [
-        f"# {TITLES[record['benchmark']]}",
+        f"# {TITLES[record['benchmark']]}, {record['isa']}",
         "",
         f"Made by `{record['command']}` on {record['date']}, commit {record['commit']}"
         + (" with uncommitted changes" if record["uncommitted_changes"] else "")
@@ -38,7 +38,7 @@ def section_of(record: dict[str, Any]) -> str:
     for peer, command in record["missing_peers"].items():
         lines += [f"**Left out: {peer}** was not installed (`{command}`).", ""]
     if part.get("heats"):
-        lines += [f"![How many times as fast](../../docs/images/{plot_name(record['benchmark'])})", ""]
+        lines += [f"![How many times as fast](../../docs/images/{plot_name(record)})", ""]
     lines += part_tables(part)
     if part.get("checks"):
         lines += [

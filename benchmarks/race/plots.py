@@ -54,7 +54,7 @@ def draw(record: dict[str, Any], folder: Path = IMAGES) -> Path:
             spine.set_color(_INK)
             spine.set_linewidth(0.5)
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / plot_name(record["benchmark"])
+    path = folder / plot_name(record)
     figure.tight_layout()
     figure.savefig(path, dpi=110, transparent=True, bbox_inches="tight", metadata={"Software": None})
     plt.close(figure)

@@ -16,7 +16,7 @@ HERE = Path(__file__).resolve().parent
 IMAGES = HERE.parent.parent / "docs/images"
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
-from results_page import newest_record  # noqa: E402
+from results_page import records_of  # noqa: E402
 from results_section import LOAD_PLOT, MEMORY_PLOT  # noqa: E402
 
 TARGET_MILLISECONDS = 500
@@ -84,13 +84,12 @@ def _save(figure: Any, output: Path) -> None:
 
 def main() -> None:
     """Draws both plots."""
-    record = (
-        json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")) if len(sys.argv) > 1 else newest_record("serving")
-    )
-    if record is None:
+    given = [json.loads(Path(file).read_text(encoding="utf-8")) for file in sys.argv[1:2]]
+    records = given or records_of("serving")
+    if not records:
         sys.exit("no record yet: run benchmarks/serving/load_benchmark.py first")
-    load_plot(record, IMAGES / LOAD_PLOT)
-    memory_plot(record, IMAGES / MEMORY_PLOT)
+    load_plot(records[0], IMAGES / LOAD_PLOT)
+    memory_plot(records[0], IMAGES / MEMORY_PLOT)
 
 
 if __name__ == "__main__":

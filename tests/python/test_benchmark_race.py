@@ -141,15 +141,27 @@ def test_the_page_renders_from_the_committed_records(root: Path) -> None:
     page = results_page.page()
     committed = (root / "benchmarks/results/README.md").read_text(encoding="utf-8")
     for benchmark in results_page.BENCHMARKS:
-        newest = results_page.newest_record(benchmark)
-        if newest is not None:
-            heading = results_page.section(benchmark).splitlines()[0]
+        for record in results_page.shown_records(benchmark):
+            heading = results_page.section(benchmark, record).splitlines()[0]
             assert heading.startswith("# ")
             assert heading in page
             assert heading in committed, "run benchmarks/results_page.py"
-            assert newest["commit"] in page
-        if newest is not None and benchmark in results_page.RACE:
-            check_record(newest)
+            assert record["commit"] in page
+            if benchmark in results_page.RACE:
+                check_record(record)
+
+
+def test_the_page_shows_the_latest_race_of_each_instruction_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "results").mkdir()
+    records = [("avx2", "2026-01-01"), ("amx", "2026-01-03"), ("avx2", "2026-01-02")]
+    for isa, date in records:
+        record = {"benchmark": "race-vision", "isa": isa, "date": date}
+        (tmp_path / f"results/race-vision-{date}.json").write_text(json.dumps(record), encoding="utf-8")
+    monkeypatch.setattr(results_page, "HERE", tmp_path)
+    shown = [(record["isa"], record["date"]) for record in results_page.shown_records("race-vision")]
+    assert shown == [("amx", "2026-01-03"), ("avx2", "2026-01-02")]
 
 
 def test_plots_are_drawn(record: dict[str, Any], tmp_path: Path) -> None:
