@@ -36,7 +36,8 @@ def section(benchmark: str, record: dict[str, Any]) -> str:
     """The section about one record of a benchmark."""
     place = HERE / "race/page_section.py" if benchmark in RACE else HERE / benchmark / "results_section.py"
     specification = importlib.util.spec_from_file_location(benchmark, place)
-    assert specification is not None and specification.loader is not None
+    assert specification is not None, place
+    assert specification.loader is not None, place
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
     text: str = module.section_of(record)
