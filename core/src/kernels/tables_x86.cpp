@@ -49,31 +49,29 @@ bool has_amx() {
 }
 #endif
 
+using Linear = void (*)(const LinearArgs&);
+
+// A table with the float kernels of another one and integer kernels of its own.
+constexpr KernelTable derived(KernelTable table, const char* name, Isa isa, bool (*is_supported)(), Linear w2a8,
+                              Linear w4a8, Linear w8a8) {
+  table.name = name;
+  table.isa = isa;
+  table.is_supported = is_supported;
+  table.linear_w2a8 = w2a8;
+  table.linear_w4a8 = w4a8;
+  table.linear_w8a8 = w8a8;
+  return table;
+}
+
 constexpr KernelTable avx2 = MM_KERNEL_TABLE(avx2, has_avx2);
-#if defined(MM_HAS_AVX_VNNI)
-constexpr KernelTable avx_vnni = [] {
-  KernelTable table = avx2;
-  table.name = "avx_vnni";
-  table.isa = Isa::avx_vnni;
-  table.is_supported = has_avx_vnni;
-  table.linear_w2a8 = linear_w2a8_avx_vnni;
-  table.linear_w4a8 = linear_w4a8_avx_vnni;
-  table.linear_w8a8 = linear_w8a8_avx_vnni;
-  return table;
-}();
-#endif
 constexpr KernelTable avx512_vnni = MM_KERNEL_TABLE(avx512_vnni, has_avx512_vnni);
+#if defined(MM_HAS_AVX_VNNI)
+constexpr KernelTable avx_vnni = derived(avx2, "avx_vnni", Isa::avx_vnni, has_avx_vnni, linear_w2a8_avx_vnni,
+                                         linear_w4a8_avx_vnni, linear_w8a8_avx_vnni);
+#endif
 #if defined(MM_HAS_AMX)
-constexpr KernelTable amx = [] {
-  KernelTable table = avx512_vnni;
-  table.name = "amx";
-  table.isa = Isa::amx;
-  table.is_supported = has_amx;
-  table.linear_w2a8 = linear_w2a8_amx;
-  table.linear_w4a8 = linear_w4a8_amx;
-  table.linear_w8a8 = linear_w8a8_amx;
-  return table;
-}();
+constexpr KernelTable amx =
+    derived(avx512_vnni, "amx", Isa::amx, has_amx, linear_w2a8_amx, linear_w4a8_amx, linear_w8a8_amx);
 #endif
 
 }  // namespace

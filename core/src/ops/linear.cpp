@@ -68,8 +68,8 @@ void run_part(const Context& context, const LinearShape& s, const Inputs& inputs
 
 // Few rows (tokens): each thread takes some of the outputs and quantizes all rows again, which is cheaper than a second
 // barrier. Many rows (pixels): each thread takes some of the rows and all outputs. In between, what is read twice
-// decides: the weights, or x, half of which lies in the other thread's cache (10 ns a line: 49 rows of 1152 for 192
-// outputs took 27 us on two threads split by outputs, 21 on one).
+// decides: the weights, or x, half of which lies in the other thread's cache (49 rows of 1152 for 192 outputs took 27
+// us on two threads split by outputs, 21 on one).
 bool is_split_by_rows(const LinearShape& s, int threads) {
   if (s.m >= 96 * threads) return true;
   const size_t x_bytes = static_cast<size_t>(s.m) * static_cast<size_t>(s.matrix.k) * sizeof(float);

@@ -106,14 +106,10 @@ base::Status run_linear_pair(Context& context, const Attributes& attributes, con
                 [&](size_t begin, size_t end, int thread_index) {
                   ScratchPieces pieces(context.scratch + scratch_bytes(s) * static_cast<size_t>(thread_index));
                   const PairScratch scratch = take_scratch(pieces, s);
-                  const int64_t last = static_cast<int64_t>(end), block_rows = s.block_rows;
-                  int64_t row = static_cast<int64_t>(begin);
-                  for (int64_t blocks = (last - row + block_rows - 1) / block_rows; blocks > 0; --blocks) {
-                    const int m = static_cast<int>((last - row + blocks - 1) / blocks);
-                    const int64_t at = begin_row + row;
+                  each_block(static_cast<int>(end - begin), s.block_rows, [&](int row, int m) {
+                    const int64_t at = begin_row + static_cast<int64_t>(begin) + row;
                     run_block(context.kernels, s, scratch, x + at * k, gate, m, output.as<float>() + at * n);
-                    row += m;
-                  }
+                  });
                 });
   }
   return {};

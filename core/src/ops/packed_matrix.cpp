@@ -83,13 +83,11 @@ void PackedMatrix::multiply(const kernels::KernelTable& kernels, const Quantized
 
 void PackedMatrix::apply(const kernels::KernelTable& kernels, const QuantizedRows& rows, int block_rows, const float* x,
                          int m, int tile_begin, int tile_end, const float* residual, float* y) const {
-  for (int row = 0, blocks = (m + block_rows - 1) / block_rows; blocks > 0; --blocks) {
-    const int count = (m - row + blocks - 1) / blocks;
+  each_block(m, block_rows, [&](int row, int count) {
     const size_t first = static_cast<size_t>(row), at = first * static_cast<size_t>(n);
     kernels.quantize_rows(x + first * static_cast<size_t>(k), count, k, rows.x, k_padded, rows.scale, rows.sum);
     multiply(kernels, rows, count, tile_begin, tile_end, residual != nullptr ? residual + at : nullptr, y + at);
-    row += count;
-  }
+  });
 }
 
 }  // namespace mm::ops

@@ -46,6 +46,15 @@ inline constexpr size_t rows_apart = 4;
 // L2. Equal blocks: 97 rows become 33 + 32 + 32, not 48 + 48 + 1. Up to 64 rows, the chunks of a text that is read, are
 // one block, so that low-bit weights are unpacked once.
 int balanced_block(int64_t rows);
+// Calls body(first, count) for equal blocks of at most `block_rows` rows that cover [0, rows).
+template <class Body>
+void each_block(int rows, int block_rows, Body&& body) {
+  for (int first = 0, blocks = (rows + block_rows - 1) / block_rows; blocks > 0; --blocks) {
+    const int count = (rows - first + blocks - 1) / blocks;
+    body(first, count);
+    first += count;
+  }
+}
 // 6144 int32 accumulators are 24 KB: half of a 48 KB L1, the rest is for weights and activations. Kernels take tiles in
 // pairs.
 int tiles_in_group(int block_rows, int tiles);
