@@ -177,11 +177,13 @@ struct Layer {
 };
 
 void bench_linear(const KernelTable& table) {
-  const double most_dots = dot_ceiling(table.isa);
-  const double few_dots = table.isa == Isa::amx ? dot_ceiling(Isa::avx512_vnni) : most_dots;
-  if (most_dots > 0) {
-    std::printf("{\"ceiling\": \"dot_products_%s\", \"gmacs_per_second\": %.1f}\n", table.name, most_dots);
-  }
+  const auto measured_dots = [](Isa isa, const char* name) {
+    const double dots = dot_ceiling(isa);
+    if (dots > 0) std::printf("{\"ceiling\": \"dot_products_%s\", \"gmacs_per_second\": %.1f}\n", name, dots);
+    return dots;
+  };
+  const double most_dots = measured_dots(table.isa, table.name);
+  const double few_dots = table.isa == Isa::amx ? measured_dots(Isa::avx512_vnni, "avx512_vnni") : most_dots;
   struct Shape {
     int n, k, bits, m;
   };
