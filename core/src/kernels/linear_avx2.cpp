@@ -8,9 +8,7 @@ namespace mm::kernels {
 namespace {
 
 constexpr int tile_rows = 16;   // as in quant/layout.h
-constexpr int tile_bytes = 64;  // two ymm: rows 0-7 and rows 8-15
-constexpr int prefetch_bytes = 1024;
-
+constexpr int tile_bytes = 64;  
 inline __m256i broadcast4(const int8_t* x) {
   int word;
   __builtin_memcpy(&word, x, sizeof word);
@@ -57,7 +55,6 @@ void block(const LinearArgs& a, int row, int tile) {
     const uint8_t* const fold_end = weight + (left < fold * tile_bytes ? left : fold * tile_bytes);
     for (; weight != fold_end; weight += tile_bytes, x += tile_k) {
       __m256i code[halves];
-      if (rows == 1) _mm_prefetch(reinterpret_cast<const char*>(weight + prefetch_bytes), _MM_HINT_T0);
 #pragma GCC unroll 2
       for (int h = 0; h < halves; ++h) {
         code[h] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(weight + 32 * h));

@@ -9,7 +9,6 @@ namespace {
 constexpr int tile_rows = 16;   // as in quant/layout.h
 constexpr int tile_bytes = 64;  // 16 outputs x 4 columns; two halves of 8 outputs
 constexpr int tile_k = 4;
-constexpr int prefetch_bytes = 1024;
 constexpr int panel_rows = 48;      // what the operations hand over at once
 constexpr int block_rows = 8;       // 8 sums, 2 of codes, 2 of x, 2 of products, 1 constant of 16 registers
 constexpr int chunk_columns = 512;  // 48 rows as bytes: 24 KB, they and a tile's 8 KB stay in L1
@@ -40,7 +39,6 @@ void few_rows(const LinearArgs& a, int tile) {
     for (int q = 0; q < 4; ++q) sum[r][q] = _mm256_setzero_si256();
   }
   for (int64_t k = 0; k < stride; k += tile_k, weight += tile_bytes) {
-    if (rows == 1) _mm_prefetch(reinterpret_cast<const char*>(weight + prefetch_bytes), _MM_HINT_T0);
     __m256i wide_x[rows];
 #pragma GCC unroll 2
     for (int r = 0; r < rows; ++r) {
