@@ -329,6 +329,37 @@ void bench_convolutions(const KernelTable& table, const Conv (&convs)[count], bo
               network, total_macs * 1e-6, total * 1e3);
 }
 
+// The depthwise convolutions of the same encoder from codes to codes.
+void bench_depthwise_codes(const KernelTable& table) {
+  const std::string name = name_of("conv2d_depthwise_codes", table);
+  if (!is_wanted(name)) return;
+  double total = 0;
+  for (const Conv& c : efficientnet_lite0_depthwise) {
+    const int out_size = (c.size + c.stride - 1) / c.stride;
+    const int pad = std::max(0, (out_size - 1) * c.stride + c.side - c.size) / 2;
+    const size_t channels = static_cast<size_t>(c.channels_in);
+    const Vector<int8_t> x(static_cast<size_t>(c.size * c.size) * channels, 50);
+    const Vector<int8_t> w(static_cast<size_t>(c.side * c.side) * channels, 3);
+    const Vector<float> scale(channels, 0.01f), bias(channels, 1.0f);
+    Vector<int8_t> y(static_cast<size_t>(out_size * out_size) * channels);
+    const ConvArgs window{nullptr,         nullptr,  bias.data(), nullptr,       c.size, c.size,
+                          c.channels_in,   out_size, out_size,    c.channels_in, c.side, c.side,
+                          c.stride,        c.stride, pad,         pad,           0,      out_size,
+                          Activation::none};
+    const CodesConvArgs args{window, x.data(), w.data(), scale.data(), y.data()};
+    const double seconds = time_of([&] { table.conv2d_depthwise_codes(args); });
+    const double macs = static_cast<double>(y.size()) * c.side * c.side;
+    std::printf(
+        "{\"kernel\": \"%s\", \"size\": %d, \"channels\": %d, \"side\": %d, \"stride\": %d, \"count\": %d, "
+        "\"microseconds\": %.1f, \"gmacs_per_second\": %.1f, \"gbytes_per_second\": %.1f}\n",
+        name.c_str(), c.size, c.channels_in, c.side, c.stride, c.count, seconds * 1e6, macs / seconds * 1e-9,
+        static_cast<double>(x.size() + y.size() + w.size()) / seconds * 1e-9);
+    total += c.count * seconds;
+  }
+  std::printf("{\"kernel\": \"%s\", \"layer\": \"all of EfficientNet-Lite0\", \"milliseconds\": %.2f}\n", name.c_str(),
+              total * 1e3);
+}
+
 // What detection calls over whole pictures, in its sizes: normalisation, pooling, sums, rows copied by concat,
 // upsample_nearest and depth_to_space, and the codes of a band of conv2d_packed.
 void bench_pictures(const KernelTable& table) {
@@ -555,6 +586,7 @@ int main(int argc, char** argv) {
     if (table.isa != Isa::reference) bench_encoder_pointwise(table);
     bench_convolutions(table, efficientnet_lite0_stem, false, "EfficientNet-Lite0");
     bench_convolutions(table, efficientnet_lite0_depthwise, true, "EfficientNet-Lite0");
+    bench_depthwise_codes(table);
     bench_convolutions(table, text_detection_dense, false, "PP-OCRv6 tiny detection");
     bench_convolutions(table, text_detection_depthwise, true, "PP-OCRv6 tiny detection");
     bench_pictures(table);

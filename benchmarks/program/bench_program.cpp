@@ -99,8 +99,7 @@ std::vector<std::string> parts_of(const program::Program& program) {
   for (const program::Instruction& instruction : program.instructions()) {
     const std::string name = instruction.op->name;
     if (name == "linear") head = static_cast<int>(parts.size());
-    const bool is_linear =
-        name == "linear" || name == "linear_pair" || name == "conv2d_packed" || name == "linear_depthwise";
+    const bool is_linear = name == "conv2d_packed" || (starts_with(name, "linear") && name != "linear_f32");
     parts.push_back(is_linear ? "linear" : starts_with(name, "conv2d") ? "convolutions" : "small_operations");
   }
   if (has_logits && head >= 0) parts[static_cast<size_t>(head)] = "output_head";

@@ -51,6 +51,7 @@ void test_tables_are_complete() {
       MM_CHECK(t.is_supported && t.linear_w2a8 && t.linear_w4a8 && t.linear_w8a8 && t.quantize_rows &&
                t.largest_magnitude && t.quantize_scaled && t.linear_epilogue && t.normalize_bytes);
       MM_CHECK(t.max_pool2d_f32 && t.average_pool2d_f32 && t.copy_rows_f32 && t.sum_rows_f32 && t.hadamard_f32);
+      MM_CHECK(t.linear_epilogue_codes && t.spread_codes && t.conv2d_depthwise_codes);
       MM_CHECK(t.linear_f32 && t.conv2d_f32 && t.conv2d_depthwise_f32 && t.attention_f32 && t.rms_norm_f32);
       MM_CHECK(t.layer_norm_f32 && t.activation_f32 && t.silu_mul_f32 && t.softmax_f32 && t.log_softmax_f32);
       MM_CHECK(t.add_f32 && t.mul_f32);

@@ -134,7 +134,7 @@ class ReferenceModel:
             if n_out:
                 (target,) = targets
                 assert target not in slots, f"slot {target} is written twice"
-                assert result.dtype == F32, f"{operation} gave {result.dtype}"
+                assert result.dtype in (F32, np.int8), f"{operation} gave {result.dtype}"
                 slots[target] = result
                 if keep_trace:
                     self.trace.append((operation, result))
@@ -170,6 +170,14 @@ class ReferenceModel:
             for column in range(w.shape[1]):
                 y += windows[:, :, row, column] * w[row, column]
         return activate(kind, y if bias is None else y + bias)
+
+    def _conv2d_depthwise_codes(self, arguments: list[Any], attributes: list[_Word], names: list[str]) -> Array:
+        x, w, scale, bias = arguments
+        if x.ndim == 4:
+            return np.stack([self._conv2d_depthwise_codes([each, w, scale, bias], attributes, names) for each in x])
+        windows, _ = _windows(x.astype(np.int32), w.shape[0], w.shape[1], [*attributes, _Word(0)])
+        sums = np.einsum("hwijc,ijc->hwc", windows, w.astype(np.int32))
+        return _as_codes(sums, scale, bias)
 
     def _global_average_pool(self, arguments: list[Any], attributes: list[_Word], names: list[str]) -> Array:
         x = arguments[0]
@@ -238,11 +246,16 @@ class ReferenceModel:
         assert x.shape[-1] == k
         assert weight_scale.shape == (n,)
         codes = self._codes(names[1], packed, bits, n, k)
-        q, scale, total = quantize_rows(x.reshape(-1, k))
-        # float64 holds every sum exactly: |sum| < 2^31.
-        acc = 2 * (q.astype(np.float64) @ codes.T.astype(np.float64)) - zero2 * total[:, None].astype(np.float64)
-        y = acc.astype(np.int32).astype(F32) * (scale[:, None] * (F32(0.5) * weight_scale))
+        acc, scale = _products(x.reshape(-1, k), codes, zero2)
+        y = acc.astype(F32) * (scale[:, None] * (F32(0.5) * weight_scale))
         return self._finish(y.reshape(*x.shape[:-1], n), bias, residual, kind)
+
+    def _linear_codes(self, arguments: list[Any], attributes: list[_Word], names: list[str]) -> Array:
+        x, packed, weight_scale, bias = _padded(arguments, 4)
+        bits, n, k, zero2 = (word.i for word in attributes)
+        acc, scale = _products(x.reshape(-1, k), self._codes(names[1], packed, bits, n, k), zero2)
+        y = _as_codes(acc, scale[:, None] * (F32(0.5) * weight_scale), F32(0) if bias is None else bias)
+        return y.reshape(*x.shape[:-1], n)
 
     def _linear_pair(self, arguments: list[Any], attributes: list[_Word], names: list[str]) -> Array:
         x, packed_1, scale_1, packed_2, scale_2, bias_1, bias_2, gate = _padded(arguments, 8)
@@ -378,6 +391,20 @@ class _Word:
     def __init__(self, word: int) -> None:
         self.i = int(struct.unpack("<i", struct.pack("<I", word))[0])
         self.f = float(struct.unpack("<f", struct.pack("<I", word))[0])
+
+
+def _products(x: Array, codes: Array, zero2: int) -> tuple[Array, Array]:
+    """(acc int32 [m, n], scale f32 [m]) of rows that are floats, or codes already."""
+    q, scale, total = quantize_rows(x) if x.dtype == F32 else (x, np.ones(len(x), F32), x.sum(axis=1, dtype=np.int32))
+    # float64 holds every sum exactly: |sum| < 2^31.
+    acc = 2 * (q.astype(np.float64) @ codes.T.astype(np.float64)) - zero2 * total[:, None].astype(np.float64)
+    return acc.astype(np.int32), scale
+
+
+def _as_codes(acc: Array, factor: Array, bias: Array) -> Array:
+    """One fused multiply-add, rounded to a float once; float64 holds the product exactly."""
+    value = (acc.astype(F32).astype(np.float64) * factor.astype(np.float64) + bias.astype(np.float64)).astype(F32)
+    return np.clip(np.rint(value), 0, 127).astype(np.int8)
 
 
 def _attend(q: Array, keys: Array, values: Array, heads: int, kv_heads: int, head_dim: int) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -147,3 +148,26 @@ def test_8_bits_join_the_pictures_of_a_convolution(tmp_path: Path) -> None:
 def test_8_bits_chain_transposed_convolutions(tmp_path: Path) -> None:
     g = GraphWriter(1, 16, 4, 6)
     assert quantized_error(tmp_path, g, chain_of_transposed(g, 16), ["linear_pair", "depth_to_space"]) < 0.03
+
+
+def bottleneck(g: GraphWriter, *, narrowing: str = "Clip", reads_twice: bool = False) -> str:
+    """Product, depthwise convolution, product, and the sum with the input; a ReLU6 after the first two."""
+
+    def activated(y: str) -> str:
+        return g.node("Clip", y, g.constant(0.0), g.constant(6.0)) if narrowing == "Clip" else g.node(narrowing, y)
+
+    wide = activated(g.batch_norm(g.convolution("x", 16, 64, bias=False), 64))
+    y = g.node("Conv", wide, g.weight(64, 1, 3, 3), g.weight(64), group=64, pads=[1, 1, 1, 1])
+    y = g.convolution(activated(y), 64, 64 if reads_twice else 16)
+    return g.node("Add", y, wide if reads_twice else "x")
+
+
+def test_8_bits_pass_codes_through_a_bottleneck(tmp_path: Path) -> None:
+    g = GraphWriter(1, 16, 9, 8)
+    assert quantized_error(tmp_path, g, bottleneck(g), ["linear_codes", "conv2d_depthwise_codes", "linear"]) < 0.03
+
+
+@pytest.mark.parametrize("options", [{"narrowing": "Relu"}, {"narrowing": "HardSwish"}, {"reads_twice": True}])
+def test_what_has_no_bound_or_other_readers_stays_float(tmp_path: Path, options: dict[str, Any]) -> None:
+    g = GraphWriter(1, 16, 9, 8)
+    assert quantized_error(tmp_path, g, bottleneck(g, **options), ["linear", "conv2d_depthwise", "linear"]) < 0.03

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from small_models import BothModels, relative_error, write_program
 
-from mobile_multimodal.compile.pack import linear, linear_pair, matrix_tensors
+from mobile_multimodal.compile.pack import linear, linear_codes, linear_pair, matrix_tensors
 from mobile_multimodal.compile.program import ProgramBuilder, State, Value
 from mobile_multimodal.compile.weight_codes import QuantizedMatrix, quantize
 from mobile_multimodal.model.program import ACTIVATIONS, OPERATIONS
@@ -104,6 +104,30 @@ def test_conv2d_packed(
     check(tmp_path, fill, **sources)
     if len(channels) == 2:
         check(tmp_path, fill, **{name: np.stack([x, x * 3]) for name, x in sources.items()})
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize("pads", [(0, 0, 0, 0), (1, 1, 1, 1), (2, 0, 1, 3)])
+@pytest.mark.parametrize(("side", "stride"), [(3, 1), (3, 2), (5, 1), (5, 2), (2, 1)])
+@pytest.mark.parametrize(("channels", "pictures"), [(70, 1), (20, 1), (24, 3)])
+def test_codes(
+    tmp_path: Path, bits: int, pads: tuple[int, ...], side: int, stride: int, channels: int, pictures: int
+) -> None:
+    """From floats to codes, from codes to codes, and back: all three are exact, so that the end differs by rounding."""
+    first, last = quantize(normal(channels, 12) * 20, bits), quantize(normal(9, channels), bits)
+    assert isinstance(first, QuantizedMatrix)
+    taps = np.random.default_rng(1).integers(-128, 128, (side, side, channels), dtype=np.int8)
+
+    def fill(b: ProgramBuilder, x: Value) -> Value:
+        codes = linear_codes(b, "t.first", x, first, 60 + 30 * normal(channels))
+        scale, bias = np.abs(normal(channels)) / (60 * side), 50 + normal(channels)
+        inputs = [codes, b.tensor("t.w", taps), b.tensor("t.s", scale), b.tensor("t.b", bias)]
+        codes = b.apply("conv2d_depthwise_codes", inputs, [stride, stride, *pads])
+        return linear(b, "t.last", codes, last, bias=normal(9))
+
+    shape = (9, 21, 12) if pictures == 1 else (pictures, 9, 21, 12)
+    y, _ = check(tmp_path, fill, x=normal(*shape))
+    assert y.std() > 0
 
 
 @pytest.mark.parametrize("bits", [2, 4, 8])

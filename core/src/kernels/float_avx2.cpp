@@ -100,6 +100,31 @@ inline float largest_of(Vec x) {
   return _mm_cvtss_f32(_mm_max_ss(v, _mm_movehdup_ps(v)));
 }
 
+// Codes: 32 channels a vector; interleaved, the four taps of a channel are one lane.
+typedef int8_t CodeVec __attribute__((vector_size(32), may_alias));
+inline CodeVec load_codes(const int8_t* p) { return (CodeVec)_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+inline void store_codes(int8_t* p, CodeVec x) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), (__m256i)x); }
+inline void interleave(const CodeVec (&x)[4], CodeVec (&y)[4]) {
+  const __m256i low = _mm256_unpacklo_epi8((__m256i)x[0], (__m256i)x[1]);
+  const __m256i high = _mm256_unpackhi_epi8((__m256i)x[0], (__m256i)x[1]);
+  const __m256i next_low = _mm256_unpacklo_epi8((__m256i)x[2], (__m256i)x[3]);
+  const __m256i next_high = _mm256_unpackhi_epi8((__m256i)x[2], (__m256i)x[3]);
+  y[0] = (CodeVec)_mm256_unpacklo_epi16(low, next_low);
+  y[1] = (CodeVec)_mm256_unpackhi_epi16(low, next_low);
+  y[2] = (CodeVec)_mm256_unpacklo_epi16(high, next_high);
+  y[3] = (CodeVec)_mm256_unpackhi_epi16(high, next_high);
+}
+inline CodeVec joined(const IntVec (&x)[4]) {
+  const __m256i left = _mm256_packs_epi32((__m256i)x[0], (__m256i)x[1]);
+  const __m256i right = _mm256_packs_epi32((__m256i)x[2], (__m256i)x[3]);
+  return (CodeVec)_mm256_max_epi8(_mm256_packs_epi16(left, right), _mm256_setzero_si256());
+}
+// Two products of a code and a weight stay below 2^15: 2 * 127 * 128.
+inline IntVec dot4(IntVec sum, CodeVec x, CodeVec w) {
+  const __m256i pairs = _mm256_maddubs_epi16((__m256i)x, (__m256i)w);
+  return sum + (IntVec)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+}
+
 }  // namespace
 }  // namespace mm::kernels
 
@@ -107,3 +132,5 @@ inline float largest_of(Vec x) {
 // The blocks build on the rows.
 #include "kernels/float_blocks.inc"
 #include "kernels/float_pictures.inc"
+// The codes build on the blocks.
+#include "kernels/codes.inc"

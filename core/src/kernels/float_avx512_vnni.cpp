@@ -97,6 +97,29 @@ inline Vec exchanged(Vec x) {
 }
 inline float largest_of(Vec x) { return _mm512_reduce_max_ps(x); }
 
+// Codes: 64 channels a vector; interleaved, the four taps of a channel are one lane.
+typedef int8_t CodeVec __attribute__((vector_size(64), may_alias));
+inline CodeVec load_codes(const int8_t* p) { return (CodeVec)_mm512_loadu_si512(p); }
+inline void store_codes(int8_t* p, CodeVec x) { _mm512_storeu_si512(p, (__m512i)x); }
+inline void interleave(const CodeVec (&x)[4], CodeVec (&y)[4]) {
+  const __m512i low = _mm512_unpacklo_epi8((__m512i)x[0], (__m512i)x[1]);
+  const __m512i high = _mm512_unpackhi_epi8((__m512i)x[0], (__m512i)x[1]);
+  const __m512i next_low = _mm512_unpacklo_epi8((__m512i)x[2], (__m512i)x[3]);
+  const __m512i next_high = _mm512_unpackhi_epi8((__m512i)x[2], (__m512i)x[3]);
+  y[0] = (CodeVec)_mm512_unpacklo_epi16(low, next_low);
+  y[1] = (CodeVec)_mm512_unpackhi_epi16(low, next_low);
+  y[2] = (CodeVec)_mm512_unpacklo_epi16(high, next_high);
+  y[3] = (CodeVec)_mm512_unpackhi_epi16(high, next_high);
+}
+inline CodeVec joined(const IntVec (&x)[4]) {
+  const __m512i left = _mm512_packs_epi32((__m512i)x[0], (__m512i)x[1]);
+  const __m512i right = _mm512_packs_epi32((__m512i)x[2], (__m512i)x[3]);
+  return (CodeVec)_mm512_max_epi8(_mm512_packs_epi16(left, right), _mm512_setzero_si512());
+}
+inline IntVec dot4(IntVec sum, CodeVec x, CodeVec w) {
+  return (IntVec)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)x, (__m512i)w);
+}
+
 }  // namespace
 }  // namespace mm::kernels
 
@@ -104,3 +127,5 @@ inline float largest_of(Vec x) { return _mm512_reduce_max_ps(x); }
 // The blocks build on the rows.
 #include "kernels/float_blocks.inc"
 #include "kernels/float_pictures.inc"
+// The codes build on the blocks.
+#include "kernels/codes.inc"

@@ -81,6 +81,27 @@ inline Vec exchanged(Vec x) {
 }
 inline float largest_of(Vec x) { return vmaxvq_f32(x); }
 
+// Codes: 16 channels a vector; interleaved, the four taps of a channel are one lane.
+typedef int8x16_t CodeVec;
+inline CodeVec load_codes(const int8_t* p) { return vld1q_s8(p); }
+inline void store_codes(int8_t* p, CodeVec x) { vst1q_s8(p, x); }
+inline void interleave(const CodeVec (&x)[4], CodeVec (&y)[4]) {
+  const int16x8_t low = vreinterpretq_s16_s8(vzip1q_s8(x[0], x[1]));
+  const int16x8_t high = vreinterpretq_s16_s8(vzip2q_s8(x[0], x[1]));
+  const int16x8_t next_low = vreinterpretq_s16_s8(vzip1q_s8(x[2], x[3]));
+  const int16x8_t next_high = vreinterpretq_s16_s8(vzip2q_s8(x[2], x[3]));
+  y[0] = vreinterpretq_s8_s16(vzip1q_s16(low, next_low));
+  y[1] = vreinterpretq_s8_s16(vzip2q_s16(low, next_low));
+  y[2] = vreinterpretq_s8_s16(vzip1q_s16(high, next_high));
+  y[3] = vreinterpretq_s8_s16(vzip2q_s16(high, next_high));
+}
+inline CodeVec joined(const IntVec (&x)[4]) {
+  const int16x8_t left = vcombine_s16(vqmovn_s32(x[0]), vqmovn_s32(x[1]));
+  const int16x8_t right = vcombine_s16(vqmovn_s32(x[2]), vqmovn_s32(x[3]));
+  return vmaxq_s8(vcombine_s8(vqmovn_s16(left), vqmovn_s16(right)), vdupq_n_s8(0));
+}
+inline IntVec dot4(IntVec sum, CodeVec x, CodeVec w) { return vdotq_s32(sum, x, w); }
+
 }  // namespace
 }  // namespace mm::kernels
 
@@ -88,3 +109,5 @@ inline float largest_of(Vec x) { return vmaxvq_f32(x); }
 // The blocks build on the rows.
 #include "kernels/float_blocks.inc"
 #include "kernels/float_pictures.inc"
+// The codes build on the blocks.
+#include "kernels/codes.inc"

@@ -14,10 +14,13 @@
   Magnitude largest_magnitude_##isa(const float* x, int64_t count);                                                  \
   void quantize_scaled_##isa(const QuantizeArgs&);                                                                   \
   void linear_epilogue_##isa(const EpilogueArgs&);                                                                   \
+  void linear_epilogue_codes_##isa(const CodesEpilogueArgs&);                                                        \
+  void spread_codes_##isa(const int8_t* x, int m, int k, int8_t* q, int k_padded, int32_t* sum);                     \
   void linear_f32_##isa(const LinearF32Args&);                                                                       \
   void normalize_bytes_##isa(const uint8_t* x, float* y, int64_t pixels, const float* mean, const float* factor);    \
   void conv2d_f32_##isa(const ConvArgs&);                                                                            \
   void conv2d_depthwise_f32_##isa(const ConvArgs&);                                                                  \
+  void conv2d_depthwise_codes_##isa(const CodesConvArgs&);                                                           \
   void max_pool2d_f32_##isa(const ConvArgs&);                                                                        \
   void average_pool2d_f32_##isa(const ConvArgs&);                                                                    \
   void copy_rows_f32_##isa(const float* x, int64_t x_step, float* y, int64_t y_step, int rows, int columns);         \
@@ -46,10 +49,13 @@
    largest_magnitude_##isa,                \
    quantize_scaled_##isa,                  \
    linear_epilogue_##isa,                  \
+   linear_epilogue_codes_##isa,            \
+   spread_codes_##isa,                     \
    linear_f32_##isa,                       \
    normalize_bytes_##isa,                  \
    conv2d_f32_##isa,                       \
    conv2d_depthwise_f32_##isa,             \
+   conv2d_depthwise_codes_##isa,           \
    max_pool2d_f32_##isa,                   \
    average_pool2d_f32_##isa,               \
    copy_rows_f32_##isa,                    \

@@ -2,7 +2,7 @@
 //
 // All matrices are row-major float32 unless said. Kernels neither allocate nor start threads: the caller hands each one
 // a range of outputs, and an output never depends on the range it was computed in, so every thread count gives the same
-// bits. The integer kernels (linear_w*a8, quantize_*) give the same bits on every instruction set too.
+// bits. The integer kernels (linear_w*a8, quantize_*, those of codes) give the same bits on every instruction set too.
 #pragma once
 
 #include <cstdint>
@@ -76,6 +76,22 @@ struct EpilogueArgs {
   Activation activation;
 };
 
+// Codes stand for values of at least 0 in units that their producer chose, one a channel: 0..127 in an int8. What reads
+// them has the units in its scales.
+//
+// y[r, c] = clamp(round-half-even(fma(acc[r, c], x_scale[r] * (0.5f * weight_scale[c]), bias[c])), 0, 127)
+struct CodesEpilogueArgs {
+  const int32_t* acc;  // [m, acc_stride]
+  int acc_stride;
+  const float* x_scale;       // [m]
+  const float* weight_scale;  // [columns]
+  const float* bias;          // [columns] or nullptr
+  int8_t* y;
+  int y_stride;
+  int m;
+  int columns;
+};
+
 // y[r, c] = activation(sum_k x[r, k] * w[k, c] + bias[c]) + residual[r, c] for c in [column_begin, column_end)
 struct LinearF32Args {
   const float* x;         // [m, k]
@@ -103,6 +119,15 @@ struct ConvArgs {
   int pad_top, pad_left;  // bottom and right follow from the output size
   int row_begin, row_end;
   Activation activation;
+};
+
+// Depthwise convolution of codes: y = clamp(round-half-even(fma(sum of x * w, scale[c], bias[c])), 0, 127).
+struct CodesConvArgs {
+  ConvArgs window;     // geometry, rows and bias; its x, w, y and activation are not read
+  const int8_t* x;     // codes [height, width, channels_in]
+  const int8_t* w;     // [kernel_h, kernel_w, channels_in]
+  const float* scale;  // [channels_in]
+  int8_t* y;           // codes [out_height, out_width, channels_in]
 };
 
 // One query row against n key/value rows given by address, so that beams may share rows and caches need not be
@@ -135,12 +160,16 @@ struct KernelTable {
   Magnitude (*largest_magnitude)(const float* x, int64_t count);
   void (*quantize_scaled)(const QuantizeArgs&);
   void (*linear_epilogue)(const EpilogueArgs&);
+  void (*linear_epilogue_codes)(const CodesEpilogueArgs&);
+  // Rows of k codes, k apart, become rows of k_padded for linear_w*a8: zeros behind them, and sum = the sum of a row.
+  void (*spread_codes)(const int8_t* x, int m, int k, int8_t* q, int k_padded, int32_t* sum);
 
   void (*linear_f32)(const LinearF32Args&);
   // y = (x - mean[channel]) * factor[channel], each rounded, over pixels of three bytes.
   void (*normalize_bytes)(const uint8_t* x, float* y, int64_t pixels, const float* mean, const float* factor);
   void (*conv2d_f32)(const ConvArgs&);
   void (*conv2d_depthwise_f32)(const ConvArgs&);
+  void (*conv2d_depthwise_codes)(const CodesConvArgs&);
   // Pooling takes the geometry of a depthwise convolution and neither weights nor activation. Every window reaches into
   // the picture; what lies outside does not count.
   void (*max_pool2d_f32)(const ConvArgs&);

@@ -7,8 +7,8 @@
 namespace mm::kernels {
 namespace {
 
-constexpr int tile_rows = 16;   // as in quant/layout.h
-constexpr int tile_bytes = 64;  
+constexpr int tile_rows = 16;  // as in quant/layout.h
+constexpr int tile_bytes = 64;
 inline __m256i broadcast4(const int8_t* x) {
   int word;
   __builtin_memcpy(&word, x, sizeof word);

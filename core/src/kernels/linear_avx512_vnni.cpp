@@ -93,9 +93,9 @@ void block(const LinearArgs& a, int row, int tile) {
   }
 }
 
-// One row, tile after tile: the weights are one stream, as they lie. The CPU's own prefetching follows it from memory at
-// 31 GB/s on a Zen 4 core, where two tile rows side by side reached 10 to 14, and prefetch instructions take 10 to 25 %
-// away. `chains` steps of a tile row take turns, so that dpbusd's 5 cycles pass unnoticed.
+// One row, tile after tile: the weights are one stream, as they lie. The CPU's own prefetching follows it from memory
+// at 31 GB/s on a Zen 4 core, where two tile rows side by side reached 10 to 14, and prefetch instructions take 10 to
+// 25 % away. `chains` steps of a tile row take turns, so that dpbusd's 5 cycles pass unnoticed.
 template <int bits>
 void one_row(const LinearArgs& a) {
   constexpr int planes = 8 / bits, tile_k = 4 * planes, base_mask = (1 << bits) - 1;

@@ -113,6 +113,31 @@ void linear_epilogue(const EpilogueArgs& a) {
   }
 }
 
+int8_t code_of(float accumulated, float factor, float offset) {
+  const float value = std::nearbyintf(std::fmaf(accumulated, factor, offset));
+  return static_cast<int8_t>(std::min(std::max(value, 0.0f), 127.0f));
+}
+
+void linear_epilogue_codes(const CodesEpilogueArgs& a) {
+  for (int64_t r = 0; r < a.m; ++r) {
+    for (int c = 0; c < a.columns; ++c) {
+      const float accumulated = static_cast<float>(a.acc[r * a.acc_stride + c]);
+      const float factor = a.x_scale[r] * (0.5f * a.weight_scale[c]);
+      a.y[r * a.y_stride + c] = code_of(accumulated, factor, a.bias ? a.bias[c] : 0.0f);
+    }
+  }
+}
+
+void spread_codes(const int8_t* x, int m, int k, int8_t* q, int k_padded, int32_t* sum) {
+  for (int r = 0; r < m; ++r, x += k, q += k_padded) {
+    sum[r] = 0;
+    for (int i = 0; i < k_padded; ++i) {
+      q[i] = i < k ? x[i] : int8_t{0};
+      sum[r] += q[i];
+    }
+  }
+}
+
 void linear_f32(const LinearF32Args& a) {
   for (int r = 0; r < a.m; ++r) {
     for (int c = a.column_begin; c < a.column_end; ++c) {
@@ -172,6 +197,22 @@ void conv2d_depthwise_f32(const ConvArgs& a) {
           total += static_cast<double>(a.x[pixel * a.channels_in + c]) * a.w[tap * a.channels_out + c];
         });
         y[c] = activate(a.activation, static_cast<float>(total));
+      }
+    }
+  }
+}
+
+void conv2d_depthwise_codes(const CodesConvArgs& args) {
+  const ConvArgs& a = args.window;
+  for (int row = a.row_begin; row < a.row_end; ++row) {
+    for (int column = 0; column < a.out_width; ++column) {
+      int8_t* y = args.y + (static_cast<int64_t>(row) * a.out_width + column) * a.channels_out;
+      for (int c = 0; c < a.channels_out; ++c) {
+        int32_t total = 0;
+        for_each_tap(a, row, column, [&](int64_t tap, int64_t pixel) {
+          total += args.x[pixel * a.channels_in + c] * args.w[tap * a.channels_out + c];
+        });
+        y[c] = code_of(static_cast<float>(total), args.scale[c], a.bias ? a.bias[c] : 0.0f);
       }
     }
   }
@@ -331,10 +372,13 @@ const KernelTable table = {"reference",
                            largest_magnitude,
                            quantize_scaled,
                            linear_epilogue,
+                           linear_epilogue_codes,
+                           spread_codes,
                            linear_f32,
                            normalize_bytes,
                            conv2d_f32,
                            conv2d_depthwise_f32,
+                           conv2d_depthwise_codes,
                            max_pool2d_f32,
                            average_pool2d_f32,
                            copy_rows_f32,

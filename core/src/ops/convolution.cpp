@@ -78,6 +78,31 @@ base::Result<kernels::ConvArgs> convolution_arguments(const char* op, bool is_de
   return args;
 }
 
+base::Result<kernels::CodesConvArgs> codes_convolution_arguments(const Attributes& attributes, const Inputs& inputs) {
+  const char* op = "conv2d_depthwise_codes";
+  const tensor::TensorView &x = *inputs[0], &w = *inputs[1];
+  MM_RETURN_IF_ERROR(expect_type(x, tensor::DType::i8, "conv2d_depthwise_codes: x"));
+  MM_RETURN_IF_ERROR(expect_type(w, tensor::DType::i8, "conv2d_depthwise_codes: w"));
+  MM_ASSIGN_OR_RETURN(const Pictures pictures, pictures_of(x, "conv2d_depthwise_codes: x"));
+  if (w.shape.rank != 3 || w.shape[2] != pictures.channels || w.shape[0] > 64 || w.shape[1] > 64)
+    return base::invalid_input("conv2d_depthwise_codes: w has shape " + w.shape.text() +
+                               ", expected a kernel of at most 64 x 64 for x of shape " + x.shape.text());
+  kernels::CodesConvArgs args = {};
+  args.window.kernel_h = static_cast<int>(w.shape[0]);
+  args.window.kernel_w = static_cast<int>(w.shape[1]);
+  args.window.channels_out = pictures.channels;
+  MM_RETURN_IF_ERROR(slide_window(op, attributes, 0, pictures, args.window));
+  for (int i = 2; i < 4; ++i) {
+    MM_RETURN_IF_ERROR(expect_f32(*inputs[i], op));
+    MM_RETURN_IF_ERROR(expect_elements(*inputs[i], pictures.channels, op));
+  }
+  args.x = x.as<const int8_t>();
+  args.w = w.as<const int8_t>();
+  args.scale = inputs[2]->as<const float>();
+  args.window.bias = inputs[3]->as<const float>();
+  return args;
+}
+
 namespace {
 
 using tensor::TensorView;
@@ -98,6 +123,35 @@ base::Status run_conv(Context& context, const Attributes& attributes, const Inpu
   const auto kernel = is_depthwise ? context.kernels.conv2d_depthwise_f32 : context.kernels.conv2d_f32;
   const int64_t work = output.shape.elements() * args.kernel_h * args.kernel_w * (is_depthwise ? 1 : args.channels_in);
   run_windows(context, args, inputs[0]->shape, work, kernel);
+  return {};
+}
+
+base::Status infer_depthwise_codes(const InferContext&, const Attributes& attributes, const Inputs& inputs,
+                                   Inferred& out) {
+  MM_ASSIGN_OR_RETURN(const kernels::CodesConvArgs args, codes_convolution_arguments(attributes, inputs));
+  out.dtype = tensor::DType::i8;
+  out.shape = picture_shape(inputs[0]->shape, args.window.out_height, args.window.out_width, args.window.channels_out);
+  return {};
+}
+
+base::Status run_depthwise_codes(Context& context, const Attributes& attributes, const Inputs& inputs,
+                                 const TensorView& output) {
+  MM_ASSIGN_OR_RETURN(const kernels::CodesConvArgs args, codes_convolution_arguments(attributes, inputs));
+  const kernels::ConvArgs& w = args.window;
+  const int64_t x_step = static_cast<int64_t>(w.height) * w.width * w.channels_in;
+  const int64_t y_step = static_cast<int64_t>(w.out_height) * w.out_width * w.channels_out;
+  const size_t rows = static_cast<size_t>(output.shape.elements() / y_step) * static_cast<size_t>(w.out_height);
+  const int64_t work = output.shape.elements() * w.kernel_h * w.kernel_w / 4;
+  parallel_if(context, work, rows, 1, [&](size_t begin, size_t end, int) {
+    each_picture(begin, end, w.out_height, [&](int64_t picture, int row_begin, int row_end) {
+      kernels::CodesConvArgs part = args;
+      part.x += picture * x_step;
+      part.y = output.as<int8_t>() + picture * y_step;
+      part.window.row_begin = row_begin;
+      part.window.row_end = row_end;
+      context.kernels.conv2d_depthwise_codes(part);
+    });
+  });
   return {};
 }
 
@@ -127,6 +181,8 @@ base::Status run_image_normalize(Context& context, const Attributes& attributes,
 
 const Op conv2d_op = {"conv2d", 2, 3, 1, 7, 7, false, infer_conv<false>, run_conv<false>};
 const Op conv2d_depthwise_op = {"conv2d_depthwise", 2, 3, 1, 7, 7, false, infer_conv<true>, run_conv<true>};
+const Op conv2d_depthwise_codes_op = {"conv2d_depthwise_codes", 4, 4, 1, 6, 6, false, infer_depthwise_codes,
+                                      run_depthwise_codes};
 const Op image_normalize_op = {"image_normalize", 1, 1, 1, 6, 6, false, infer_image_normalize, run_image_normalize};
 
 }  // namespace mm::ops

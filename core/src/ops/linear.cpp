@@ -1,4 +1,4 @@
-// Linear layers: int8 activations against 2-, 4- or 8-bit weights, and their float twin.
+// Linear layers: int8 activations against 2-, 4- or 8-bit weights, from and to codes, and their float twin.
 #include <algorithm>
 
 #include "ops/operations.h"
@@ -23,14 +23,15 @@ size_t scratch_bytes(const LinearShape& s) {
   return pieces.used();
 }
 
-// Attributes: bits, n, k, zero2, activation.
+// Attributes: bits, n, k, zero2, activation; `linear_codes` has no activation. x of `linear` may be codes.
 base::Result<LinearShape> shape_of(const Attributes& attributes, const Inputs& inputs) {
   const int32_t n = attributes.integer(1), k = attributes.integer(2);
+  const int activation = attributes.count > 4 ? attributes.integer(4) : static_cast<int>(Activation::none);
   LinearShape s;
-  MM_ASSIGN_OR_RETURN(s.matrix, packed_matrix("linear", attributes.integer(0), n, k, attributes.integer(3),
-                                              attributes.integer(4), *inputs[1], *inputs[2], inputs[3]));
+  MM_ASSIGN_OR_RETURN(s.matrix, packed_matrix("linear", attributes.integer(0), n, k, attributes.integer(3), activation,
+                                              *inputs[1], *inputs[2], inputs[3]));
   const TensorView& x = *inputs[0];
-  MM_RETURN_IF_ERROR(expect_f32(x, "linear: x"));
+  if (x.dtype != tensor::DType::i8) MM_RETURN_IF_ERROR(expect_f32(x, "linear: x"));
   if (x.shape.last() != k)
     return base::invalid_input("linear: x has shape " + x.shape.text() + ", expected " + std::to_string(k) +
                                " in the last dimension");
@@ -55,13 +56,22 @@ base::Status infer_linear(const InferContext& context, const Attributes& attribu
   return {};
 }
 
+base::Status infer_linear_codes(const InferContext& context, const Attributes& attributes, const Inputs& inputs,
+                                Inferred& out) {
+  MM_RETURN_IF_ERROR(expect_f32(*inputs[0], "linear_codes: x"));
+  MM_RETURN_IF_ERROR(infer_linear(context, attributes, inputs, out));
+  out.dtype = tensor::DType::i8;
+  return {};
+}
+
 // Rows [row_begin, row_end) x tiles [tile_begin, tile_end) on one thread.
-void run_part(const Context& context, const LinearShape& s, const Inputs& inputs, float* y, int row_begin, int row_end,
+template <class X, class Y>
+void run_part(const Context& context, const LinearShape& s, const Inputs& inputs, Y* y, int row_begin, int row_end,
               int tile_begin, int tile_end, int thread_index) {
   ScratchPieces pieces(context.scratch + scratch_bytes(s) * static_cast<size_t>(thread_index));
   const QuantizedRows rows = take_rows(pieces, s.block_rows, s.matrix.k_padded, s.group_tiles);
   const size_t first = static_cast<size_t>(row_begin), at = first * static_cast<size_t>(s.matrix.n);
-  const float* x = inputs[0]->as<const float>() + first * static_cast<size_t>(s.matrix.k);
+  const X* x = inputs[0]->as<const X>() + first * static_cast<size_t>(s.matrix.k);
   const float* residual = inputs[4] != nullptr ? inputs[4]->as<const float>() + at : nullptr;
   s.matrix.apply(context.kernels, rows, s.block_rows, x, row_end - row_begin, tile_begin, tile_end, residual, y + at);
 }
@@ -70,28 +80,35 @@ void run_part(const Context& context, const LinearShape& s, const Inputs& inputs
 // barrier. Many rows (pixels): each thread takes some of the rows and all outputs. In between, what is read twice
 // decides: the weights, or x, half of which lies in the other thread's cache (49 rows of 1152 for 192 outputs took 27
 // us on two threads split by outputs, 21 on one).
-bool is_split_by_rows(const LinearShape& s, int threads) {
+bool is_split_by_rows(const LinearShape& s, size_t element_bytes, int threads) {
   if (s.m >= 96 * threads) return true;
-  const size_t x_bytes = static_cast<size_t>(s.m) * static_cast<size_t>(s.matrix.k) * sizeof(float);
+  const size_t x_bytes = static_cast<size_t>(s.m) * static_cast<size_t>(s.matrix.k) * element_bytes;
   return s.m >= 16 * threads && quant::packed_bytes(s.matrix.bits, s.matrix.n, s.matrix.k) <= x_bytes;
+}
+
+template <class X, class Y>
+base::Status run_rows(Context& context, const Attributes& attributes, const Inputs& inputs, const TensorView& output) {
+  MM_ASSIGN_OR_RETURN(const LinearShape s, shape_of(attributes, inputs));
+  Y* y = output.as<Y>();
+  // One int8 product is about a quarter of a float one.
+  const int64_t work = static_cast<int64_t>(s.m) * s.matrix.n * s.matrix.k / 4;
+  if (!is_split_by_rows(s, sizeof(X), context.pool.threads())) {
+    parallel_if(context, work, static_cast<size_t>(s.matrix.tiles), 2, [&](size_t begin, size_t end, int thread_index) {
+      run_part<X>(context, s, inputs, y, 0, s.m, static_cast<int>(begin), static_cast<int>(end), thread_index);
+    });
+  } else {
+    parallel_if(context, work, static_cast<size_t>(s.m), rows_apart, [&](size_t begin, size_t end, int thread_index) {
+      run_part<X>(context, s, inputs, y, static_cast<int>(begin), static_cast<int>(end), 0, s.matrix.tiles,
+                  thread_index);
+    });
+  }
+  return {};
 }
 
 base::Status run_linear(Context& context, const Attributes& attributes, const Inputs& inputs,
                         const TensorView& output) {
-  MM_ASSIGN_OR_RETURN(const LinearShape s, shape_of(attributes, inputs));
-  float* y = output.as<float>();
-  // One int8 product is about a quarter of a float one.
-  const int64_t work = static_cast<int64_t>(s.m) * s.matrix.n * s.matrix.k / 4;
-  if (!is_split_by_rows(s, context.pool.threads())) {
-    parallel_if(context, work, static_cast<size_t>(s.matrix.tiles), 2, [&](size_t begin, size_t end, int thread_index) {
-      run_part(context, s, inputs, y, 0, s.m, static_cast<int>(begin), static_cast<int>(end), thread_index);
-    });
-  } else {
-    parallel_if(context, work, static_cast<size_t>(s.m), rows_apart, [&](size_t begin, size_t end, int thread_index) {
-      run_part(context, s, inputs, y, static_cast<int>(begin), static_cast<int>(end), 0, s.matrix.tiles, thread_index);
-    });
-  }
-  return {};
+  const auto run = inputs[0]->dtype == tensor::DType::i8 ? run_rows<int8_t, float> : run_rows<float, float>;
+  return run(context, attributes, inputs, output);
 }
 
 base::Status infer_linear_f32(const InferContext&, const Attributes& attributes, const Inputs& inputs, Inferred& out) {
@@ -158,6 +175,7 @@ base::Status run_linear_f32(Context& context, const Attributes& attributes, cons
 }  // namespace
 
 const Op linear_op = {"linear", 3, 5, 1, 5, 5, false, infer_linear, run_linear};
+const Op linear_codes_op = {"linear_codes", 3, 4, 1, 4, 4, false, infer_linear_codes, run_rows<float, int8_t>};
 const Op linear_f32_op = {"linear_f32", 2, 4, 1, 1, 1, false, infer_linear_f32, run_linear_f32};
 
 }  // namespace mm::ops

@@ -8,11 +8,15 @@ namespace mm::ops {
 extern const Op image_normalize_op;
 extern const Op conv2d_op;
 extern const Op conv2d_depthwise_op;
+extern const Op conv2d_depthwise_codes_op;
 extern const Op conv2d_packed_op;
 extern const Op linear_op;
+extern const Op linear_codes_op;
 extern const Op linear_pair_op;
 extern const Op linear_f32_op;
-extern const Op linear_depthwise_op;  // in no file: made of two operations when a program is loaded
+// In no file: made of two operations each when a program is loaded.
+extern const Op linear_depthwise_op;
+extern const Op linear_depthwise_codes_op;
 extern const Op add_op;
 extern const Op mul_op;
 extern const Op activation_op;

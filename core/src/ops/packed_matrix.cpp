@@ -67,27 +67,43 @@ QuantizedRows take_rows(ScratchPieces& scratch, int block_rows, int k_padded, in
   return taken;
 }
 
-void PackedMatrix::multiply(const kernels::KernelTable& kernels, const QuantizedRows& rows, int m, int tile_begin,
-                            int tile_end, const float* residual, float* y) const {
+template <class Finish>
+void PackedMatrix::each_group(const kernels::KernelTable& kernels, const QuantizedRows& rows, int m, int tile_begin,
+                              int tile_end, Finish&& finish) const {
   const auto linear = bits == 2 ? kernels.linear_w2a8 : bits == 4 ? kernels.linear_w4a8 : kernels.linear_w8a8;
   for (int tile = tile_begin; tile < tile_end; tile += rows.group_tiles) {
     const int group_end = std::min(tile + rows.group_tiles, tile_end);
-    const int stride = (group_end - tile) * quant::tile_rows;
+    const int stride = (group_end - tile) * quant::tile_rows, column = tile * quant::tile_rows;
     linear({rows.x, rows.sum, weight, m, k_padded, zero2, tile, group_end, rows.acc, stride});
-    const int column = tile * quant::tile_rows;
-    kernels.linear_epilogue({rows.acc, stride, rows.scale, scale + column, bias != nullptr ? bias + column : nullptr,
-                             residual != nullptr ? residual + column : nullptr, y + column, n, m,
-                             std::min(stride, n - column), activation});
+    finish(column, stride, std::min(stride, n - column));
   }
 }
 
-void PackedMatrix::apply(const kernels::KernelTable& kernels, const QuantizedRows& rows, int block_rows, const float* x,
-                         int m, int tile_begin, int tile_end, const float* residual, float* y) const {
-  each_block(m, block_rows, [&](int row, int count) {
-    const size_t first = static_cast<size_t>(row), at = first * static_cast<size_t>(n);
-    kernels.quantize_rows(x + first * static_cast<size_t>(k), count, k, rows.x, k_padded, rows.scale, rows.sum);
-    multiply(kernels, rows, count, tile_begin, tile_end, residual != nullptr ? residual + at : nullptr, y + at);
+void PackedMatrix::multiply(const kernels::KernelTable& kernels, const QuantizedRows& rows, int m, int tile_begin,
+                            int tile_end, const float* residual, float* y) const {
+  each_group(kernels, rows, m, tile_begin, tile_end, [&](int column, int stride, int columns) {
+    kernels.linear_epilogue({rows.acc, stride, rows.scale, scale + column, bias != nullptr ? bias + column : nullptr,
+                             residual != nullptr ? residual + column : nullptr, y + column, n, m, columns, activation});
   });
+}
+
+void PackedMatrix::multiply(const kernels::KernelTable& kernels, const QuantizedRows& rows, int m, int tile_begin,
+                            int tile_end, const float*, int8_t* y) const {
+  each_group(kernels, rows, m, tile_begin, tile_end, [&](int column, int stride, int columns) {
+    kernels.linear_epilogue_codes({rows.acc, stride, rows.scale, scale + column,
+                                   bias != nullptr ? bias + column : nullptr, y + column, n, m, columns});
+  });
+}
+
+void PackedMatrix::fill_rows(const kernels::KernelTable& kernels, const QuantizedRows& rows, const float* x,
+                             int count) const {
+  kernels.quantize_rows(x, count, k, rows.x, k_padded, rows.scale, rows.sum);
+}
+
+void PackedMatrix::fill_rows(const kernels::KernelTable& kernels, const QuantizedRows& rows, const int8_t* codes,
+                             int count) const {
+  kernels.spread_codes(codes, count, k, rows.x, k_padded, rows.sum);
+  std::fill_n(rows.scale, count, 1.0f);
 }
 
 }  // namespace mm::ops

@@ -7,6 +7,16 @@
 
 namespace mm::ops {
 
+// Calls body(first, count) for equal blocks of at most `block_rows` rows that cover [0, rows).
+template <class Body>
+void each_block(int rows, int block_rows, Body&& body) {
+  for (int first = 0, blocks = (rows + block_rows - 1) / block_rows; blocks > 0; --blocks) {
+    const int count = (rows - first + blocks - 1) / blocks;
+    body(first, count);
+    first += count;
+  }
+}
+
 // Where the rows of one block lie while they are multiplied.
 struct QuantizedRows {
   int8_t* x;        // [rows, k_padded]
@@ -24,13 +34,29 @@ struct PackedMatrix {
   const float* bias;  // nullptr: none
 
   // y[r, c] = activation(x W^T + bias) + residual for the columns of tiles [tile_begin, tile_end); rows of y and
-  // residual are n apart.
+  // residual are n apart. As codes: clamp(round(x W^T + bias), 0, 127), without activation and residual.
   void multiply(const kernels::KernelTable& kernels, const QuantizedRows& rows, int m, int tile_begin, int tile_end,
                 const float* residual, float* y) const;
-  // The same for m float32 rows of k, which become int8 in equal blocks of at most `block_rows`, as many as `rows`
-  // holds.
-  void apply(const kernels::KernelTable& kernels, const QuantizedRows& rows, int block_rows, const float* x, int m,
-             int tile_begin, int tile_end, const float* residual, float* y) const;
+  void multiply(const kernels::KernelTable& kernels, const QuantizedRows& rows, int m, int tile_begin, int tile_end,
+                const float* residual, int8_t* y) const;
+  // The same for m rows of k: float32 ones, which become int8, or codes; in equal blocks of at most `block_rows`, as
+  // many as `rows` holds.
+  template <class X, class Y>
+  void apply(const kernels::KernelTable& kernels, const QuantizedRows& rows, int block_rows, const X* x, int m,
+             int tile_begin, int tile_end, const float* residual, Y* y) const {
+    each_block(m, block_rows, [&](int row, int count) {
+      const size_t first = static_cast<size_t>(row), at = first * static_cast<size_t>(n);
+      fill_rows(kernels, rows, x + first * static_cast<size_t>(k), count);
+      multiply(kernels, rows, count, tile_begin, tile_end, residual != nullptr ? residual + at : nullptr, y + at);
+    });
+  }
+
+ private:
+  void fill_rows(const kernels::KernelTable& kernels, const QuantizedRows& rows, const float* x, int count) const;
+  void fill_rows(const kernels::KernelTable& kernels, const QuantizedRows& rows, const int8_t* codes, int count) const;
+  template <class Finish>
+  void each_group(const kernels::KernelTable& kernels, const QuantizedRows& rows, int m, int tile_begin, int tile_end,
+                  Finish&& finish) const;
 };
 
 // Checks bits, n, k, zero2, activation and the tensors that must fit them; `bias` may be nullptr.
@@ -46,15 +72,6 @@ inline constexpr size_t rows_apart = 4;
 // L2. Equal blocks: 97 rows become 33 + 32 + 32, not 48 + 48 + 1. Up to 64 rows, the chunks of a text that is read, are
 // one block, so that low-bit weights are unpacked once.
 int balanced_block(int64_t rows);
-// Calls body(first, count) for equal blocks of at most `block_rows` rows that cover [0, rows).
-template <class Body>
-void each_block(int rows, int block_rows, Body&& body) {
-  for (int first = 0, blocks = (rows + block_rows - 1) / block_rows; blocks > 0; --blocks) {
-    const int count = (rows - first + blocks - 1) / blocks;
-    body(first, count);
-    first += count;
-  }
-}
 // 6144 int32 accumulators are 24 KB: half of a 48 KB L1, the rest is for weights and activations. Kernels take tiles in
 // pairs.
 int tiles_in_group(int block_rows, int tiles);

@@ -15,6 +15,9 @@ base::Status slide_window(const char* op, const Attributes& attributes, int firs
 base::Result<kernels::ConvArgs> convolution_arguments(const char* op, bool is_depthwise, const Attributes& attributes,
                                                       const Inputs& inputs);
 
+// The same of `conv2d_depthwise_codes`, but for the activation, from the inputs x, w, scale and bias.
+base::Result<kernels::CodesConvArgs> codes_convolution_arguments(const Attributes& attributes, const Inputs& inputs);
+
 // Runs a kernel over every picture of a stack of shape `shape`, split by rows of the output.
 void run_windows(Context& context, const kernels::ConvArgs& args, const tensor::Shape& shape, int64_t work,
                  void (*kernel)(const kernels::ConvArgs&));

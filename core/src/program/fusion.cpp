@@ -9,8 +9,16 @@ namespace mm::program {
 
 namespace {
 
+// The operation that stands for both; nullptr where there is none.
+const ops::Op* joined_op(const ops::Op* first, const ops::Op* second) {
+  if (first == &ops::linear_op && second == &ops::conv2d_depthwise_op) return &ops::linear_depthwise_op;
+  if (first == &ops::linear_codes_op && second == &ops::conv2d_depthwise_codes_op)
+    return &ops::linear_depthwise_codes_op;
+  return nullptr;
+}
+
 bool can_fuse(const Instruction& first, const Instruction& second, const std::vector<int>& reads) {
-  if (first.op != &ops::linear_op || second.op != &ops::conv2d_depthwise_op) return false;
+  if (joined_op(first.op, second.op) == nullptr) return false;
   const bool has_residual = first.input_count > 4 && first.input_slots[4] >= 0;
   return !has_residual && second.input_slots[0] == first.output_slot &&
          reads[static_cast<size_t>(first.output_slot)] == 1;
@@ -21,11 +29,12 @@ Instruction fused(const Instruction& first, const Instruction& second, FusedAttr
   std::copy_n(first.attributes.words, first.attributes.count, words.begin());
   std::copy_n(second.attributes.words, second.attributes.count, words.begin() + first.attributes.count);
   Instruction both;
-  both.op = &ops::linear_depthwise_op;
+  both.op = joined_op(first.op, second.op);
   both.attributes = {words.data(), first.attributes.count + second.attributes.count};
+  both.input_count = both.op->max_inputs;
   for (int i = 0; i < 4; ++i) both.input_slots[i] = i < first.input_count ? first.input_slots[i] : -1;
-  for (int i = 1; i < 3; ++i) both.input_slots[3 + i] = i < second.input_count ? second.input_slots[i] : -1;
-  both.input_count = 6;
+  for (int i = 4; i < both.input_count; ++i)
+    both.input_slots[i] = i - 3 < second.input_count ? second.input_slots[i - 3] : -1;
   both.output_slot = second.output_slot;
   return both;
 }

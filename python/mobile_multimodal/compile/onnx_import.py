@@ -75,6 +75,10 @@ def _lower_conv(self: Importer, node: Node) -> None:
         right,
         node.attributes.get("activation", 0),
     ]
+    if self.is_codes(node.outputs[0]):
+        assert bias is not None
+        self.depthwise_codes(node, weight[:, 0], bias, attributes[:-1])
+        return
     if self.is_quantizing and is_packed_convolution(self.graph, node):
         self.packed_convolution(node, weight, bias, attributes)
         return

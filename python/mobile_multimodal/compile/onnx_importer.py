@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +13,11 @@ from mobile_multimodal.compile.bias_correction import bias_shift, expected_outpu
 from mobile_multimodal.compile.errors import unsupported
 from mobile_multimodal.compile.onnx_graph import Graph, Node
 from mobile_multimodal.compile.program import ProgramBuilder, Value
-from mobile_multimodal.compile.weight_codes import FLOAT_BITS, QuantizedMatrix, Weight, quantize
+from mobile_multimodal.compile.weight_codes import FLOAT_BITS, QuantizedMatrix, Weight, quantize, symmetric_codes
 from mobile_multimodal.errors import InvalidInputError
 
+# What a step of the codes 0..127 stands for after a ReLU6.
+CODE_UNIT = 6 / 127
 _MEAN_KEEPING = ("GlobalAveragePool", "ReduceMean", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Rows")
 
 
@@ -75,6 +78,11 @@ class Importer:
         """True for [1, c, 1, 1]: products of one vector keep float weights, which cost nothing beside a picture's."""
         return self.graph.shapes.get(name, ())[2:] == (1, 1)
 
+    def is_codes(self, name: str) -> bool:
+        """Whether a value passes as codes (quantized_fusion.pass_codes)."""
+        before = self.graph.producer(name)
+        return before is not None and "gives_codes" in before.attributes
+
     def residual(self, node: Node) -> Value | None:
         name = node.attributes.get("residual")
         return None if name is None else self.value(name)
@@ -82,11 +90,18 @@ class Importer:
     def linear(self, node: Node, weight: NDArray[np.float32], bias: NDArray[np.float32] | None) -> None:
         """weight: [n, k]."""
         keeps_floats = not self.is_quantizing or self.is_pooled(node.inputs[0])
-        matrix: Weight = weight if keeps_floats else self.packed(weight)
         expected = self.means.get(node.inputs[0])
+        matrix: Weight = weight if keeps_floats else self.packed(weight)
         if isinstance(matrix, QuantizedMatrix) and expected is not None:
             shift = bias_shift(weight, matrix, expected)
             bias = shift if bias is None else bias + shift
+        if isinstance(matrix, QuantizedMatrix) and self.is_codes(node.inputs[0]):
+            matrix = _scaled(matrix, CODE_UNIT)
+        if isinstance(matrix, QuantizedMatrix) and self.is_codes(node.outputs[0]):
+            matrix, bias = _scaled(matrix, 1 / CODE_UNIT), None if bias is None else bias / np.float32(CODE_UNIT)
+            value = self.value(node.inputs[0])
+            self.values[node.outputs[0]] = pack.linear_codes(self.builder, self.tensor_name(node), value, matrix, bias)
+            return
         self.values[node.outputs[0]] = pack.linear(
             self.builder,
             self.tensor_name(node),
@@ -118,6 +133,26 @@ class Importer:
             has_residual="residual" in node.attributes,
             gate=None if gate is None else self.value(gate),
         )
+
+    def depthwise_codes(
+        self, node: Node, weight: NDArray[np.float32], bias: NDArray[np.float32], window: list[int]
+    ) -> None:
+        """A depthwise convolution from codes to codes; weight: [channels, kernel_h, kernel_w]."""
+        matrix = symmetric_codes(weight.reshape(len(weight), -1))
+        expected = self.means.get(node.inputs[0])
+        if expected is not None:
+            error = weight.reshape(len(weight), -1) - matrix.dequantized()
+            bias = bias + (error.sum(axis=1) * expected).astype(np.float32)
+        name, tensor = self.tensor_name(node), self.builder.tensor
+        levels = (matrix.codes.astype(np.int16) - matrix.zero2 // 2).astype(np.int8)
+        table = levels.reshape(weight.shape).transpose(1, 2, 0)
+        inputs = [
+            self.value(node.inputs[0]),
+            tensor(f"{name}.weight", np.ascontiguousarray(table)),
+            tensor(f"{name}.scale", matrix.scale),
+            tensor(f"{name}.bias", bias / np.float32(CODE_UNIT)),
+        ]
+        self.values[node.outputs[0]] = self.builder.apply("conv2d_depthwise_codes", inputs, window)
 
     def packed_convolution(
         self, node: Node, weight: NDArray[np.float32], bias: NDArray[np.float32] | None, window: list[int]
@@ -157,3 +192,7 @@ class Importer:
         else:
             return
         self.means[node.outputs[0]] = mean
+
+
+def _scaled(matrix: QuantizedMatrix, factor: float) -> QuantizedMatrix:
+    return replace(matrix, scale=matrix.scale * np.float32(factor))

@@ -92,6 +92,15 @@ def linear(
     return builder.apply("linear", [x, packed, scale, offset, residual], attributes)
 
 
+def linear_codes(
+    builder: ProgramBuilder, name: str, x: Value, weight: QuantizedMatrix, bias: NDArray[np.float32] | None
+) -> Value:
+    """Appends clamp(round(x W^T + bias), 0, 127) as codes; scales and bias are in units of them."""
+    packed, scale = matrix_tensors(builder, name, weight)
+    offset = None if bias is None else builder.tensor(f"{name}.bias", bias)
+    return builder.apply("linear_codes", [x, packed, scale, offset], [weight.bits, weight.n, weight.k, weight.zero2])
+
+
 def linear_pair(
     builder: ProgramBuilder,
     names: tuple[str, str],

@@ -1,7 +1,8 @@
 """Rewrites that pay only with 8-bit weights: pairs of products, joined pictures inside a convolution, chained blocks.
 
 Each keeps what would be a whole picture in memory inside one instruction: the wide rows between two products, the
-pictures that a Concat would copy, the picture between two transposed convolutions.
+pictures that a Concat would copy, the picture between two transposed convolutions. And inverted bottlenecks pass codes
+of a byte from product to depthwise convolution to product, where floats would take four.
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ from __future__ import annotations
 from mobile_multimodal.compile.fusion import is_linear
 from mobile_multimodal.compile.onnx_graph import Graph, Node
 from mobile_multimodal.compile.onnx_pictures import repeat_factors
+from mobile_multimodal.model.program import ACTIVATIONS
 
 # From so many inputs on a dense convolution gains from int8: below, gathering windows costs more than multiplying
 # floats (measured with 2 x 2 windows of 8 and 16 channels and 3 x 3 of 3).
 MIN_PACKED_INPUTS = 128
 MAX_SOURCES = 5
+_RELU6 = ACTIVATIONS.index("relu6")
 
 
 def fuse_quantized(graph: Graph) -> Graph:
@@ -21,6 +24,7 @@ def fuse_quantized(graph: Graph) -> Graph:
     chain_transposed(graph)
     join_sources(graph)
     pair_products(graph)
+    pass_codes(graph)
     return graph
 
 
@@ -88,6 +92,33 @@ def pair_products(graph: Graph) -> None:
         node.attributes["first"] = first
         node.inputs = [x, *node.inputs[1:]]
         _take_gate(graph, node)
+
+
+def pass_codes(graph: Graph) -> None:
+    """Product, depthwise convolution, product, with a ReLU6 after the first two: their results pass as codes.
+
+    A ReLU6 says itself what the largest code stands for. Ranges from batch norm's statistics were no better: on
+    photographs channels reach 18 deviations above their mean (docs/experiments/0010-codes-between-layers.md).
+    """
+    for node in graph.nodes:
+        before, after = graph.producer(node.inputs[0]), graph.only_reader(node.outputs[0])
+        if before is None or after is None or not is_depthwise(graph, node):
+            continue
+        if graph.only_reader(node.inputs[0]) is not node or "residual" in before.attributes:
+            continue
+        is_read_once = after.inputs.count(node.outputs[0]) == 1 and after.inputs[0] == node.outputs[0]
+        if not is_read_once or not _is_over_pixels(graph, before) or not _is_over_pixels(graph, after):
+            continue
+        if all(part.attributes.get("activation") == _RELU6 for part in (before, node)):
+            before.attributes["gives_codes"] = node.attributes["gives_codes"] = True
+
+
+def is_depthwise(graph: Graph, node: Node) -> bool:
+    """A convolution with constant weights and a bias, of one channel each."""
+    if node.operation != "Conv" or len(node.inputs) < 3 or any(name not in graph.constants for name in node.inputs[1:]):
+        return False
+    weight = graph.constants[node.inputs[1]]
+    return weight.ndim == 4 and weight.shape[1] == 1 and node.attributes.get("group", 1) == weight.shape[0] > 1
 
 
 def _take_gate(graph: Graph, node: Node) -> None:

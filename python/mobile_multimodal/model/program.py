@@ -46,11 +46,13 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "conv2d": Operation(("x", "w", "bias?"), _CONVOLUTION),
     "conv2d_depthwise": Operation(("x", "w", "bias?"), _CONVOLUTION),
+    "conv2d_depthwise_codes": Operation(("x", "w", "scale", "bias"), _WINDOW),
     "conv2d_packed": Operation(
         ("x", "packed", "scale", "bias?", "x2?", "x3?", "x4?", "x5?"),
         ("bits", "n", "zero2", "kernel_h", "kernel_w", *_CONVOLUTION),
     ),
     "linear": Operation(("x", "packed", "scale", "bias?", "residual?"), ("bits", "n", "k", "zero2", "activation")),
+    "linear_codes": Operation(("x", "packed", "scale", "bias?"), ("bits", "n", "k", "zero2")),
     "linear_pair": Operation(
         ("x", "packed_1", "scale_1", "packed_2", "scale_2", "bias_1?", "bias_2?", "gate?"),
         ("k", "hidden", "n", *_FIRST, *_SECOND, "residual"),
