@@ -10,9 +10,6 @@ constexpr int tile_rows = 16;   // as in quant/layout.h
 constexpr int tile_bytes = 64;  // one zmm
 constexpr int most_rows = 12;   // 12 rows x 2 tiles = 24 of 32 registers, and 24 chains hide dpbusd's 5 cycles
 
-// With two to four rows, tiles 1 KB ahead are asked for.
-constexpr int prefetch_bytes = 1024;
-
 inline __m512i broadcast4(const int8_t* x) {
   int word;
   __builtin_memcpy(&word, x, sizeof word);
@@ -54,8 +51,6 @@ void block(const LinearArgs& a, int row, int tile) {
 #pragma GCC unroll 4
     for (int t = 0; t < tiles; ++t) {
       code[t] = _mm512_loadu_si512(weight + t * tile_row_bytes);
-      if (rows <= 4)
-        _mm_prefetch(reinterpret_cast<const char*>(weight + t * tile_row_bytes + prefetch_bytes), _MM_HINT_T0);
     }
 #pragma GCC unroll 4
     for (int p = 0; p < planes; ++p) {
@@ -93,23 +88,25 @@ void block(const LinearArgs& a, int row, int tile) {
   }
 }
 
-// One row, tile after tile: the weights are one stream, as they lie. The CPU's own prefetching follows it from memory
+// Few rows, tile after tile: the weights are one stream, as they lie. The CPU's own prefetching follows it from memory
 // at 31 GB/s on a Zen 4 core, where two tile rows side by side reached 10 to 14, and prefetch instructions take 10 to
 // 25 % away. `chains` steps of a tile row take turns, so that dpbusd's 5 cycles pass unnoticed.
-template <int bits>
-void one_row(const LinearArgs& a) {
+template <int bits, int rows>
+void few_rows(const LinearArgs& a) {
   constexpr int planes = 8 / bits, tile_k = 4 * planes, base_mask = (1 << bits) - 1;
-  constexpr int chains = bits;  // times planes: 8 sums
+  constexpr int chains = rows * planes >= 8 ? 1 : 8 / (rows * planes);
   const int64_t tile_row_bytes = static_cast<int64_t>(a.k_padded) / tile_k * tile_bytes;
   const uint8_t* weight = a.weight + a.tile_begin * tile_row_bytes;
-  const __m512i correction = _mm512_set1_epi32(a.zero2 * a.x_sum[0]);
   int32_t* out = a.out;
   for (int tile = a.tile_begin; tile < a.tile_end; ++tile, out += tile_rows) {
-    __m512i sum[chains][planes];
-#pragma GCC unroll 8
-    for (int c = 0; c < chains; ++c) {
+    __m512i sum[rows][planes][chains];
 #pragma GCC unroll 4
-      for (int p = 0; p < planes; ++p) sum[c][p] = _mm512_setzero_si512();
+    for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 4
+      for (int p = 0; p < planes; ++p) {
+#pragma GCC unroll 8
+        for (int c = 0; c < chains; ++c) sum[r][p][c] = _mm512_setzero_si512();
+      }
     }
     const int8_t* x = a.x;
     const uint8_t* const row_end = weight + tile_row_bytes;
@@ -119,7 +116,11 @@ void one_row(const LinearArgs& a) {
       for (int p = 0; p < planes; ++p) {
         const __m512i mask = _mm512_set1_epi8(static_cast<char>(base_mask << (bits * p)));
         const __m512i plane = bits < 8 ? _mm512_and_si512(code, mask) : code;
-        sum[c][p] = _mm512_dpbusd_epi32(sum[c][p], plane, broadcast4(x + c * tile_k + 4 * p));
+#pragma GCC unroll 4
+        for (int r = 0; r < rows; ++r) {
+          const __m512i word = broadcast4(x + r * a.k_padded + c * tile_k + 4 * p);
+          sum[r][p][c] = _mm512_dpbusd_epi32(sum[r][p][c], plane, word);
+        }
       }
     };
     for (; weight + chains * tile_bytes <= row_end; weight += chains * tile_bytes, x += chains * tile_k) {
@@ -127,15 +128,20 @@ void one_row(const LinearArgs& a) {
       for (int c = 0; c < chains; ++c) step(c);
     }
     for (; weight != row_end; weight += tile_bytes, x += tile_k) step(0);
-    __m512i total = _mm512_setzero_si512();
 #pragma GCC unroll 4
-    for (int p = 0; p < planes; ++p) {
-      __m512i plane = sum[0][p];
+    for (int r = 0; r < rows; ++r) {
+      __m512i total = _mm512_setzero_si512();
+#pragma GCC unroll 4
+      for (int p = 0; p < planes; ++p) {
+        __m512i plane = sum[r][p][0];
 #pragma GCC unroll 8
-      for (int c = 1; c < chains; ++c) plane = _mm512_add_epi32(plane, sum[c][p]);
-      total = _mm512_add_epi32(total, _mm512_srai_epi32(plane, bits * p));
+        for (int c = 1; c < chains; ++c) plane = _mm512_add_epi32(plane, sum[r][p][c]);
+        total = _mm512_add_epi32(total, _mm512_srai_epi32(plane, bits * p));
+      }
+      const __m512i correction = _mm512_set1_epi32(a.zero2 * a.x_sum[r]);
+      _mm512_storeu_si512(out + static_cast<int64_t>(r) * a.out_stride,
+                          _mm512_sub_epi32(_mm512_slli_epi32(total, 1), correction));
     }
-    _mm512_storeu_si512(out, _mm512_sub_epi32(_mm512_slli_epi32(total, 1), correction));
   }
 }
 
@@ -152,12 +158,13 @@ constexpr int sums_for(int bits, int rows, int tiles) {
 template <int bits, int rows, int tiles>
 constexpr Block block_of = block<bits, rows, tiles, sums_for(bits, rows, tiles)>;
 
+// Blocks of more rows than few_rows takes: rows are dealt out evenly, so that none is smaller.
 template <int bits, int tiles>
 constexpr Block blocks[most_rows + 1] = {nullptr,
                                          nullptr,
-                                         block_of<bits, 2, tiles>,
-                                         block_of<bits, 3, tiles>,
-                                         block_of<bits, 4, tiles>,
+                                         nullptr,
+                                         nullptr,
+                                         nullptr,
                                          block_of<bits, 5, tiles>,
                                          block_of<bits, 6, tiles>,
                                          block_of<bits, 7, tiles>,
@@ -171,22 +178,26 @@ constexpr Block blocks[most_rows + 1] = {nullptr,
 // evenly (49 = 10 + 10 + 10 + 10 + 9), because a last block of one row would run at a quarter of the speed.
 template <int bits>
 void linear(const LinearArgs& a) {
-  if (a.m == 1) return one_row<bits>(a);
+  switch (a.m) {
+    case 1:
+      return few_rows<bits, 1>(a);
+    case 2:
+      return few_rows<bits, 2>(a);
+    case 3:
+      return few_rows<bits, 3>(a);
+    case 4:
+      return few_rows<bits, 4>(a);
+    default:
+      break;
+  }
   const int block_count = (a.m + most_rows - 1) / most_rows;
   int tile = a.tile_begin;
   while (tile < a.tile_end) {
-    const int left = a.tile_end - tile;
-    const int tiles = bits > 2 && a.m <= 4 && left >= 4 ? 4 : left >= 2 ? 2 : 1;
+    const int tiles = a.tile_end - tile >= 2 ? 2 : 1;
     int row = 0;
     for (int b = 0; b < block_count; ++b) {
       const int rows = (a.m - row) / (block_count - b);
-      if (bits > 2 && tiles == 4) {
-        constexpr Block few_rows[5] = {nullptr, nullptr, block_of<bits, 2, 4>, block_of<bits, 3, 4>,
-                                       block_of<bits, 4, 4>};
-        few_rows[rows](a, row, tile);
-      } else {
-        (tiles == 2 ? blocks<bits, 2> : blocks<bits, 1>)[rows](a, row, tile);
-      }
+      (tiles == 2 ? blocks<bits, 2> : blocks<bits, 1>)[rows](a, row, tile);
       row += rows;
     }
     tile += tiles;
