@@ -133,7 +133,7 @@ class Builder {
   ProgramText text_;
 };
 
-// Every operation of the core at least once, in four programs that run as they are.
+// Every operation of the core at least once, in five programs that run as they are.
 Model seed_model() {
   Model model;
   const uint32_t none = mm::ops::absent;
@@ -177,6 +177,20 @@ Model seed_model() {
   x = pages.add("conv2d_packed", {large, p(0), p(1), none, mean}, {8, 6, 255, 2, 2, 2, 3, 1, 1, 1, 1, 1});
   x = pages.add("linear_pair", {x, p(2), p(3), p(4), p(5), none, none, p(6)}, {6, 16, 12, 4, 15, 4, 8, 255, 0, 0});
   pages.finish({pages.add("depth_to_space", {x}, {2})});
+
+  // Channels enough for the kernels that take whole vectors of codes.
+  model.packed("c.wide", 8, 80, 3);
+  model.tensors.push_back({"c.taps", {80, 3, 3}, 24, std::string(720, '\x1B')});
+  model.floats("c.scale", {80});
+  model.packed("c.narrow", 4, 5, 80);
+  Builder codes(model, "codes", {"pixels"}, {"u8"},
+                {"c.wide.w8", "c.wide.scale", "c.taps", "c.scale", "c.narrow.w4", "c.narrow.scale"});
+  const auto c = [&](uint32_t i) { return codes.weight(i); };
+  x = codes.add("image_normalize", {0},
+                {bits_of(127), bits_of(127), bits_of(127), bits_of(0.01f), bits_of(0.01f), bits_of(0.01f)});
+  x = codes.add("linear_codes", {x, c(0), c(1), none}, {8, 80, 3, 256});
+  x = codes.add("conv2d_depthwise_codes", {x, c(2), c(3), c(3)}, {1, 1, 1, 1, 1, 1});
+  codes.finish({codes.add("linear", {x, c(4), c(5), none, none}, {4, 5, 80, 15, 0})});
 
   Builder prefill(model, "prefill", {"features"}, {"f32"}, {});
   prefill.add("state_write", {0}, {2}, 0);
@@ -277,9 +291,9 @@ struct Input {
 
 Input make_input(const std::string& program, const mm::program::ProgramInput& wanted, int step, Random& random,
                  bool is_odd) {
-  Shape shape = program == "vision" || program == "pages" ? Shape::of(6, 5, 3)
-                : program == "prefill"                    ? Shape::of(3, 32)
-                                                          : Shape::of(2);
+  Shape shape = program == "vision" || program == "pages" || program == "codes" ? Shape::of(6, 5, 3)
+                : program == "prefill"                                          ? Shape::of(3, 32)
+                                                                                : Shape::of(2);
   if (is_odd && random.below(2) == 0) {
     shape.rank = static_cast<int>(random.below(5));
     for (int d = 0; d < 4; ++d)
@@ -370,7 +384,7 @@ int main(int argc, char** argv) {
   Counts unchanged;
   Random first(seed);
   try_file(model.file(), first, false, unchanged);
-  MM_CHECK(unchanged.loaded == 1 && unchanged.done == 8);
+  MM_CHECK(unchanged.loaded == 1 && unchanged.done == 10);
 
   Counts counts;
   for (size_t run = 0; run < runs; ++run) {
