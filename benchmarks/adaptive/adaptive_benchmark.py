@@ -54,6 +54,11 @@ def main() -> None:
     parts = arguments.parts or [part for part in PARTS if part != "resolution"]
     if unknown := [part for part in parts if part not in PARTS]:
         parser.error(f"unknown part {unknown[0]!r}, expected one of {', '.join(PARTS)}")
+    for name in ("flickr8k", "visual7w"):
+        if parts != ["page"] and not (arguments.data / name / "images").is_dir():
+            parser.error(
+                f"--data {arguments.data} has no {name}/images/: name the folder that holds flickr8k/ and visual7w/"
+            )
 
     record = circumstances("adaptive", "python benchmarks/adaptive/adaptive_benchmark.py", PACKAGES)
     folders = {"DATA": arguments.data, "PAGES": arguments.drawn, "DOCUMENTS": arguments.documents}
