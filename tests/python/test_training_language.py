@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from small_language_model import LETTERS, VOCABULARY, parameter_shapes  # noqa: 
 from mobile_multimodal.errors import InvalidInputError  # noqa: E402
 from mobile_multimodal.evaluation.question_sets import Question  # noqa: E402
 from mobile_multimodal.training.answer_vocabulary import AnswerVocabulary, answer_form  # noqa: E402
+from mobile_multimodal.training.choosing import ChoiceBatches, ChoiceObjective, ChooserDev, ChooserMean  # noqa: E402
 from mobile_multimodal.training.features import build_cache  # noqa: E402
 from mobile_multimodal.training.generated_sets import make_set  # noqa: E402
 from mobile_multimodal.training.language_model import (  # noqa: E402
@@ -45,6 +47,7 @@ from mobile_multimodal.training.language_text import (  # noqa: E402
 )
 from mobile_multimodal.training.language_tower import write_tower  # noqa: E402
 from mobile_multimodal.training.picture_features import PictureFeatures, cache_name  # noqa: E402
+from mobile_multimodal.training.pooled_chooser import PooledChooser  # noqa: E402
 from mobile_multimodal.training.question_batches import QuestionBatches, QuestionMix  # noqa: E402
 from mobile_multimodal.training.question_dev import DevFigures, QuestionDev, spread  # noqa: E402
 from mobile_multimodal.training.question_objectives import (  # noqa: E402
@@ -55,6 +58,7 @@ from mobile_multimodal.training.question_objectives import (  # noqa: E402
     divergence,
     option_loss,
     option_table,
+    with_foreign_pictures,
 )
 from mobile_multimodal.training.retrieval_objectives import (  # noqa: E402
     ContrastiveObjective,
@@ -274,6 +278,21 @@ def test_a_picture_is_there_once_and_each_text_has_its_own(features: PictureFeat
             assert known[question] == f"visual7w/{int(numbers[owner])}.png"
 
 
+def test_a_batch_without_a_part_is_about_fewer_pictures(features: PictureFeatures, states: TextStates) -> None:
+    batch = next(make_batches(features, states).batches(22, np.random.default_rng(0)))
+    left = batch.without({"stamps", "open"})
+    kept = [place for place, part in enumerate(batch.parts) if part not in ("stamps", "open")]
+    assert left.parts == [batch.parts[place] for place in kept]
+    assert left.targets.tolist() == batch.targets[kept].tolist()
+    texts = [*range(batch.options), *(batch.options + place for place in kept)]
+    assert left.texts == [batch.texts[place] for place in texts]
+    torch.testing.assert_close(left.features[left.owner], batch.features[batch.owner[texts]])
+    assert len(left.features) == len(set(batch.owner[texts].tolist()))
+    whole = batch.without(set())
+    assert torch.equal(whole.owner, batch.owner)
+    assert torch.equal(whole.features, batch.features)
+
+
 def test_a_false_statement_is_of_another_picture_and_mostly_alike() -> None:
     random = np.random.default_rng(0)
     # Statements 0..19 point one way, 20..39 another; two of each picture.
@@ -374,6 +393,60 @@ def test_imitation_of_oneself_costs_nothing_but_its_plain_share(features: Pictur
     rows = torch.tensor([part == "stamps" for part in batch.parts])
     expected = torch.nn.functional.cross_entropy(logits[rows], batch.targets[rows]).item()
     assert untaught == pytest.approx(expected, rel=1e-3)
+
+
+def test_foreign_choices_keep_their_texts_and_count_for_the_teacher_alone(
+    features: PictureFeatures, states: TextStates
+) -> None:
+    torch.manual_seed(0)
+    model = QuestionModel(twin_config(SMALL), len(ANSWERS)).eval()
+    batch = next(make_batches(features, states).batches(22, np.random.default_rng(0)))
+    crossed = with_foreign_pictures(batch, torch.tensor([False, True, True, False]))
+    assert crossed.texts == batch.texts
+    for choice_number, is_foreign in enumerate((False, True, True, False)):
+        owners = crossed.owner[4 * choice_number : 4 * choice_number + 4]
+        assert len(set(owners.tolist())) == 1
+        assert is_foreign or torch.equal(owners, batch.owner[4 * choice_number : 4 * choice_number + 4])
+    assert torch.equal(crossed.owner[batch.options :], batch.owner[batch.options :])
+    plain = QuestionObjective(states, WEIGHTS)
+    scores, logits = plain.ask(model, batch)
+    answers = answer_losses(logits, batch, WEIGHTS)
+    torch.testing.assert_close(plain.of(scores, logits, batch, torch.zeros(4, dtype=torch.bool)), answers)
+    first = option_loss(scores[:4], batch.option_counts[:1], batch.right[:1])
+    known = torch.tensor([True, False, False, False])
+    torch.testing.assert_close(plain.of(scores, logits, batch, known), answers + first)
+    # Where all choices are foreign, a student that agrees with its teacher has nothing left to learn from them.
+    taught = QuestionImitation(plain, model, states, 1.0, foreign_share=1.0).loss(model, batch)[1]
+    assert taught == pytest.approx(answers.item(), rel=1e-3)
+
+
+def test_choosers_learn_what_the_picture_tells_and_teach_it(features: PictureFeatures, states: TextStates) -> None:
+    # The right colour is that of the picture's number, whatever the question and the order of the options.
+    questions = [replace(choice(n, 0), right=(n % 6 - n) % 4) for n in range(24)]
+    states.add([pair for question in questions for pair in question.pairs])
+    choices = ChoiceBatches(features, states, questions)
+    assert [len(batch.right) for batch in choices.batches(9, np.random.default_rng(0))] == [9, 9, 6]
+    whole = choices.whole()
+    assert whole.texts.shape == (96, SMALL.width)
+    assert whole.right.tolist() == [question.right for question in questions]
+    torch.manual_seed(0)
+    model = PooledChooser(twin_config(SMALL), 32)
+    model.fit_texts(whole.texts)
+    dev, objective = ChooserDev(choices), ChoiceObjective()
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=3e-3)
+    losses = []
+    for _ in range(60):
+        loss, figure = objective.loss(model.train(), whole)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(figure)
+    assert losses[-1] < 0.7 * losses[0]
+    assert dev(model).as_dict()["accuracy"] > 0.5
+    batch = next(make_batches(features, states).batches(22, np.random.default_rng(0)))
+    shares = ChooserMean([model, model], states).log_shares(batch, 3)
+    assert shares.shape == (3, 4)
+    torch.testing.assert_close(shares.exp().sum(dim=1), torch.ones(3))
 
 
 def test_a_model_without_pictures_hears_nothing_of_them(features: PictureFeatures, states: TextStates) -> None:

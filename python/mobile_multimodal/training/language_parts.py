@@ -16,8 +16,9 @@ from mobile_multimodal.training.caption_model import FULL_PRECISION
 from mobile_multimodal.training.checkpoint import write_atomically
 from mobile_multimodal.training.language_model import LanguageConfig, QuestionModel, RetrievalModel, SharedText
 from mobile_multimodal.training.minilm import reset_scales
+from mobile_multimodal.training.pooled_chooser import PooledChooser
 
-PartT = TypeVar("PartT", SharedText, RetrievalModel, QuestionModel)
+PartT = TypeVar("PartT", SharedText, RetrievalModel, QuestionModel, PooledChooser)
 _BITS = ("bits", "shared_bits", "head_bits", "project_bits", "embedding_bits")
 
 
@@ -54,7 +55,9 @@ def twin_config(config: LanguageConfig) -> LanguageConfig:
     return replace(config, **dict.fromkeys(_BITS, FULL_PRECISION))
 
 
-def save_part(path: Path, model: SharedText | RetrievalModel | QuestionModel, meta: dict[str, Any]) -> None:
+def save_part(
+    path: Path, model: SharedText | RetrievalModel | QuestionModel | PooledChooser, meta: dict[str, Any]
+) -> None:
     """Writes config, weights and what is known of them."""
     weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
     write_atomically(path, {"config": asdict(model.config), "state_dict": weights, "meta": meta})

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -63,6 +63,19 @@ class QuestionBatch:
     @property
     def options(self) -> int:
         return int(self.option_counts.sum())
+
+    def without(self, parts: Collection[str]) -> QuestionBatch:
+        """The batch without questions of these parts, and without the pictures that only they are about."""
+        is_kept = torch.tensor([True] * self.options + [part not in parts for part in self.parts])
+        pictures, owner = self.owner[is_kept].unique(return_inverse=True)
+        return replace(
+            self,
+            features=self.features[pictures],
+            texts=[text for text, kept in zip(self.texts, is_kept.tolist(), strict=True) if kept],
+            owner=owner,
+            targets=self.targets[is_kept[self.options :]],
+            parts=[part for part in self.parts if part not in parts],
+        )
 
 
 class QuestionBatches:
