@@ -64,7 +64,7 @@ def _add_language_arguments(parser: argparse.ArgumentParser) -> None:
         "--start",
         type=Path,
         metavar="FILE",
-        help="take the shared layers from the tower of this model file (default: train them)",
+        help="go on from the tower of this model file: tune its questions, keep the rest (default: train all)",
     )
     parser.add_argument(
         "--scenes", type=int, default=6000, metavar="N", help="pictures composed of stamps (default: %(default)s)"

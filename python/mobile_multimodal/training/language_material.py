@@ -12,7 +12,7 @@ from mobile_multimodal.training.language_sets import FOREIGN, OPTIONS, YES_NO, A
 from mobile_multimodal.training.language_text import Text, TextStates, question_form
 from mobile_multimodal.training.offered_options import offer_options
 from mobile_multimodal.training.picture_features import PictureFeatures
-from mobile_multimodal.training.question_batches import QuestionBatches
+from mobile_multimodal.training.question_batches import QuestionBatches, QuestionMix
 from mobile_multimodal.training.question_dev import spread
 from mobile_multimodal.training.retrieval_objectives import PairBatches
 from mobile_multimodal.training.statements import Statements
@@ -26,19 +26,19 @@ class LanguageMaterial:
 
     def __init__(self, data: Path, out: Path, recipe: LanguageRecipe) -> None:
         self.questions_folder, self.features_folder = out / "questions", out / "features"
-        self._answers_path, self._recipe = out / "answers.json", recipe
+        self.answers_path, self._recipe = out / "answers.json", recipe
         self.sets = LanguageSets(data, self.questions_folder)
 
     @cached_property
     def answers(self) -> AnswerVocabulary:
         """The model's answers: chosen once, then read from their file."""
-        if self._answers_path.is_file():
-            return AnswerVocabulary.load(self._answers_path)
+        if self.answers_path.is_file():
+            return AnswerVocabulary.load(self.answers_path)
         recipe = self._recipe
         people = [question.answer for question in self._asked(OPTIONS, "train")]
         made = [question.answer for name in self.sets.generated() for question in self._asked(name, "train")]
         chosen = AnswerVocabulary.of([(people, recipe.least_answers), (made, recipe.least_generated_answers)])
-        chosen.save(self._answers_path)
+        chosen.save(self.answers_path)
         return chosen
 
     @cache  # noqa: B019 - one object a training
@@ -74,14 +74,14 @@ class LanguageMaterial:
         questions += self._offered
         return [*_texts_of(questions), *self._statements("train")[1], *self.dev_texts(self.dev_questions())]
 
-    def questions(self, states: TextStates) -> QuestionBatches:
+    def questions(self, states: TextStates, mix: QuestionMix) -> QuestionBatches:
         """Batches of all kinds of questions; `states` has question_texts and tells which statements are alike."""
         pictures, statements = self._statements("train")
         recipe = self._recipe
         return QuestionBatches(
             self.pictures("train"),
             self.answers,
-            recipe.mix,
+            mix,
             self._asked(OPTIONS, "train"),
             self._asked(YES_NO, "train"),
             Statements(pictures, statements, states.means(statements)),
@@ -96,6 +96,10 @@ class LanguageMaterial:
         sources = [YES_NO, *(name for name in self.sets.generated() if name != FOREIGN)]
         limit = self._recipe.offered_questions
         return [q for name in sources for q in offer_options(self._asked(name, "train"), limit, self._recipe.seed)]
+
+    def choices(self, split: str) -> Sequence[AskedQuestion]:
+        """People's questions with options."""
+        return self._asked(OPTIONS, split)
 
     def dev_questions(self) -> dict[str, list[AskedQuestion]]:
         """People's two sets whole, and a part of each generated one."""

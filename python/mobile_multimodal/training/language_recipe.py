@@ -20,6 +20,16 @@ def _mix() -> QuestionMix:
     return QuestionMix(offered=24, generated={CAPTIONS: 48, STAMPS: 40, SHAPES: 40, FOREIGN: 8})
 
 
+def _shapes_mix() -> QuestionMix:
+    generated = {CAPTIONS: 10, STAMPS: 10, SHAPES: 132, FOREIGN: 2}
+    return QuestionMix(options=20, open=6, yes_no=8, statements=4, generated=generated)
+
+
+def _choices_mix() -> QuestionMix:
+    generated = {CAPTIONS: 16, STAMPS: 28, SHAPES: 20, FOREIGN: 1}
+    return QuestionMix(options=40, open=4, yes_no=4, statements=2, generated=generated)
+
+
 def _loss_weights() -> dict[str, float]:
     return {OPEN: 0.5, YES_OR_NO: 1.0, STATEMENTS: 0.5}
 
@@ -60,6 +70,17 @@ class LanguageRecipe:
     # The plain loss of a student that imitates its twin's answers, and the sets that the twin does not teach.
     plain_share: float = 0.3
     untaught: tuple[str, ...] = (SHAPES,)
+    # Small networks of different seeds whose mean, beside the file's own scores, teaches to choose.
+    choosers: int = 4
+    chooser_hidden: int = 768
+    chooser_dropout: float = 0.5
+    # Where training goes on from a model file: first shapes, which need ten times the questions, then choices.
+    shapes_mix: QuestionMix = field(default_factory=_shapes_mix)
+    choices_mix: QuestionMix = field(default_factory=_choices_mix)
+    choices_plain_share: float = 0.1
+    tuning_noise: Noise = field(default_factory=lambda: Noise(states=0.1, cells=0.1))
+    # People's choices that are asked of another picture, where only the teachers have an opinion.
+    foreign_share: float = 0.5
     # Answers are learned that Visual7W's people gave so often, or the generated sets.
     least_answers: int = 3
     least_generated_answers: int = 5
@@ -96,6 +117,20 @@ class LanguageRecipe:
     def answers_student_settings(self) -> TrainSettings:
         """Imitation of the twin at low bits."""
         return self._settings(steps=400, every=100, rate=4e-4, batch=self.mix.total, decay=0.1, keep_best=True)
+
+    def chooser_settings(self, number: int) -> TrainSettings:
+        """A chooser by itself, 8 passes; `number` counts them from 0."""
+        settings = self._settings(steps=728, every=182, rate=1e-3, batch=128, decay=0.05, warmup=0)
+        return replace(settings, seed=self.seed * self.choosers + number)
+
+    def shapes_settings(self) -> TrainSettings:
+        """The file's question model goes on at low bits, with shapes above all."""
+        return self._settings(steps=1360, every=200, rate=3e-4, batch=self.shapes_mix.total, decay=0.1, warmup=40)
+
+    def choices_settings(self) -> TrainSettings:
+        """It goes on, with choices above all; the mean of the rounds is kept."""
+        settings = self._settings(steps=420, every=105, rate=2e-4, batch=self.choices_mix.total, decay=0.1, warmup=50)
+        return replace(settings, average_rounds=True)
 
     def _settings(
         self,

@@ -3,8 +3,9 @@
 # `reinforced` is the full-precision model; `student` is the same at low bits.
 STAGES = ("features", "tokenizer", "teacher", "reinforced", "student")
 
-# `retrieval-teachers`, `retrieval` and `answers` are in full precision, `shared` and the students at low bits;
-# `question-only` sees no picture and is there to compare with.
+# `retrieval-teachers`, `retrieval`, `answers` and `choosers` are in full precision, `shared`, `shapes-student` and the
+# students at low bits; `question-only` sees no picture and is there to compare with. `choosers` and `shapes-student`
+# are for training that goes on from a model file.
 LANGUAGE_STAGES = (
     "questions",
     "features",
@@ -13,6 +14,8 @@ LANGUAGE_STAGES = (
     "retrieval",
     "retrieval-student",
     "answers",
+    "choosers",
+    "shapes-student",
     "answers-student",
     "question-only",
     "calibration",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mobile_multimodal.compile.pack import stored_matrix
+from mobile_multimodal.compile.popularity import BETA
 from mobile_multimodal.compile.weight_codes import QuantizedMatrix
 from mobile_multimodal.errors import InvalidInputError
 from mobile_multimodal.model.info import read_program
 
+ModelT = TypeVar("ModelT", bound=torch.nn.Module)
 _SECTION = "language."
 _PROGRAMS = ("embed_text", "embed_image", "prepare_question", "answer_question")
 
@@ -32,7 +34,7 @@ class FileTower:
 
         from mobile_multimodal import native
 
-        self._path = path
+        self._path, self.name = path, path.name
         engine = native.Engine(str(path))
         if missing := [name for name in _PROGRAMS if name not in engine.programs()]:
             raise InvalidInputError(f"{path} lacks {', '.join(missing)}", hint="pass a file with a language tower")
@@ -48,8 +50,16 @@ class FileTower:
         self._bits: dict[str, int] = {}
         self.weights = self._read()
 
-    def fill(self, model: torch.nn.Module) -> None:
-        """Sets every parameter of a part of the tower; its shape and bits have to be those of the file."""
+    def popularity(self) -> dict[str, Tensor]:
+        """`popularity.weight` and `popularity.level` as training made them (compile/popularity.py)."""
+        if "popularity.weight" not in self.weights:
+            raise InvalidInputError(f"{self._path} knows nothing of popularity", hint="pass a file of version 0.4")
+        # Row 0 is the zero that the sentences are weighed against.
+        table, offset = self.weights["popularity.weight"], self.weights["popularity.bias"]
+        return {"popularity.weight": table[1:] / BETA, "popularity.level": -offset[1:2]}
+
+    def fill(self, model: ModelT) -> ModelT:
+        """A part of the tower with the file's parameters; its shape and bits have to be those of the file."""
         own = model.state_dict()
         unlike = [name for name in own if name not in self.weights or self.weights[name].shape != own[name].shape]
         if unlike:
@@ -58,6 +68,7 @@ class FileTower:
                 hint="take a file of the same shape and bits, or train without --start",
             )
         model.load_state_dict({name: self.weights[name] for name in own})
+        return model
 
     def _read(self) -> dict[str, Tensor]:
         weights: dict[str, Tensor] = {}
