@@ -20,7 +20,7 @@ const KernelTable& reference() { return *reference_table(); }
 bool same(const Bytes& a, const Bytes& b) { return std::memcmp(a.data(), b.data(), a.size()) == 0; }
 
 struct Shape {
-  int height, width, channels, side, stride, pad;
+  int height, width, channels, side, stride, pad, pad_left;
 };
 
 // How the inputs are drawn: anything; everything largest, so that sums saturate whatever is narrower than 32 bits; or
@@ -29,7 +29,7 @@ enum class Draw { any, largest, beyond };
 
 void test_depthwise(const KernelTable& table, const Shape& s, Draw draw, Random& random) {
   const int out_height = (s.height + 2 * s.pad - s.side) / s.stride + 1;
-  const int out_width = (s.width + 2 * s.pad - s.side) / s.stride + 1;
+  const int out_width = (s.width + 2 * s.pad_left - s.side) / s.stride + 1;
   const size_t channels = static_cast<size_t>(s.channels);
   Bytes x(static_cast<size_t>(s.height * s.width) * channels), w(static_cast<size_t>(s.side * s.side) * channels);
   Floats scale(channels), bias(channels);
@@ -48,7 +48,8 @@ void test_depthwise(const KernelTable& table, const Shape& s, Draw draw, Random&
   args.window.out_width = out_width;
   args.window.kernel_h = args.window.kernel_w = s.side;
   args.window.stride_h = args.window.stride_w = s.stride;
-  args.window.pad_top = args.window.pad_left = s.pad;
+  args.window.pad_top = s.pad;
+  args.window.pad_left = s.pad_left;
   args.window.row_end = out_height;
   args.window.bias = bias.data();
   args.x = x.data();
@@ -82,12 +83,14 @@ void test_depthwise(const KernelTable& table) {
     for (const int stride : {1, 2, 3}) {
       for (const int channels : {1, 16, 20, 32, 45, 64, 96, 144}) {
         for (const int width : {1, 2, 7, 16, 17, 40}) {
-          const Shape shape = {side + 4, width, channels, side, stride, side / 2};
-          if (shape.width + 2 * shape.pad < side) continue;
+          const Shape shape = {side + 4, width, channels, side, stride, side / 2, side / 2};
+          if (shape.width + 2 * shape.pad_left < side) continue;
           test_depthwise(table, shape, Draw::any, random);
         }
-        test_depthwise(table, {9, 11, channels, side, stride, 0}, Draw::largest, random);
-        test_depthwise(table, {6, 9, channels, side, stride, side - 1}, Draw::beyond, random);
+        test_depthwise(table, {9, 11, channels, side, stride, 0, 0}, Draw::largest, random);
+        test_depthwise(table, {6, 9, channels, side, stride, side - 1, side - 1}, Draw::beyond, random);
+        test_depthwise(table, {side, 3, channels, side, stride, 0, 256}, Draw::any,
+                       random);  // the widest pad of a file
       }
     }
   }

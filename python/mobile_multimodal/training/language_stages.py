@@ -57,8 +57,8 @@ class LanguageStages:
     """Runs stages on the data sets in `data`; files go to `out`, a stage whose result is there resumes or skips.
 
     encode makes the image encoder; `stamps` is the folder of Tux Paint's stamps, without which their pictures are left
-    out; `start` is a model file whose tower gives its shared layers and all of
-    retrieval, and whose question model is tuned.
+    out; `start` is a model file whose tower gives its shared layers and all of retrieval, and whose question model is
+    tuned.
     """
 
     def __init__(
