@@ -57,6 +57,20 @@ struct Weights {
   }
 };
 
+// What both kinds of linear layers read.
+struct LinearInputs {
+  TensorView x, packed, scale, bias;
+};
+
+LinearInputs linear_inputs(const Layer& l, Weights& w) {
+  const Shape pictures =
+      l.pictures == 1 ? Shape::of(l.height, l.width, l.in) : Shape::of(l.pictures, l.height, l.width, l.in);
+  return {{w.x.data(), DType::f32, pictures},
+          {w.packed.data(), DType::i8, Shape::of(static_cast<int64_t>(w.packed.size()))},
+          {w.scale.data(), DType::f32, Shape::of(l.between)},
+          {w.bias.data(), DType::f32, Shape::of(l.between)}};
+}
+
 struct Runner {
   const KernelTable& table;
   std::unique_ptr<mm::base::ThreadPool> pool;
@@ -99,13 +113,7 @@ void test_both_ways_give_the_same_bits(const KernelTable& table) {
   std::mt19937 random(17);
   for (const Layer& l : layers) {
     Weights weights(l, random);
-    const Shape pictures =
-        l.pictures == 1 ? Shape::of(l.height, l.width, l.in) : Shape::of(l.pictures, l.height, l.width, l.in);
-    const TensorView x = {weights.x.data(), DType::f32, pictures};
-    const TensorView packed = {weights.packed.data(), DType::i8,
-                               Shape::of(static_cast<int64_t>(weights.packed.size()))};
-    const TensorView scale = {weights.scale.data(), DType::f32, Shape::of(l.between)};
-    const TensorView bias = {weights.bias.data(), DType::f32, Shape::of(l.between)};
+    const auto [x, packed, scale, bias] = linear_inputs(l, weights);
     const TensorView w = {weights.depthwise.data(), DType::f32, Shape::of(l.side, l.side, l.between)};
     const TensorView w_bias = {weights.depthwise_bias.data(), DType::f32, Shape::of(l.between)};
     const uint32_t side = static_cast<uint32_t>(l.stride), pad = static_cast<uint32_t>(l.pad);
@@ -139,13 +147,7 @@ void test_codes_both_ways(const KernelTable& table) {
   for (const Layer& l : layers) {
     Weights weights(l, random);
     weights.widen();
-    const Shape pictures =
-        l.pictures == 1 ? Shape::of(l.height, l.width, l.in) : Shape::of(l.pictures, l.height, l.width, l.in);
-    const TensorView x = {weights.x.data(), DType::f32, pictures};
-    const TensorView packed = {weights.packed.data(), DType::i8,
-                               Shape::of(static_cast<int64_t>(weights.packed.size()))};
-    const TensorView scale = {weights.scale.data(), DType::f32, Shape::of(l.between)};
-    const TensorView bias = {weights.bias.data(), DType::f32, Shape::of(l.between)};
+    const auto [x, packed, scale, bias] = linear_inputs(l, weights);
     const TensorView w = {weights.depthwise_codes.data(), DType::i8, Shape::of(l.side, l.side, l.between)};
     const TensorView w_scale = {weights.depthwise_scale.data(), DType::f32, Shape::of(l.between)};
     const TensorView w_bias = {weights.depthwise_bias.data(), DType::f32, Shape::of(l.between)};
