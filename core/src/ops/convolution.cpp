@@ -30,24 +30,6 @@ base::Status slide_window(const char* op, const Attributes& attributes, int firs
   return {};
 }
 
-void run_windows(Context& context, const kernels::ConvArgs& args, const tensor::Shape& shape, int64_t work,
-                 void (*kernel)(const kernels::ConvArgs&)) {
-  const int64_t count = shape.rank == 4 ? shape[0] : 1;
-  const int64_t x_step = static_cast<int64_t>(args.height) * args.width * args.channels_in;
-  const int64_t y_step = static_cast<int64_t>(args.out_height) * args.out_width * args.channels_out;
-  const size_t rows = static_cast<size_t>(count) * static_cast<size_t>(args.out_height);
-  parallel_if(context, work, rows, 1, [&](size_t begin, size_t end, int) {
-    each_picture(begin, end, args.out_height, [&](int64_t picture, int row_begin, int row_end) {
-      kernels::ConvArgs part = args;
-      part.x += picture * x_step;
-      part.y += picture * y_step;
-      part.row_begin = row_begin;
-      part.row_end = row_end;
-      kernel(part);
-    });
-  });
-}
-
 base::Result<kernels::ConvArgs> convolution_arguments(const char* op, bool is_depthwise, const Attributes& attributes,
                                                       const Inputs& inputs) {
   const tensor::TensorView& x = *inputs[0];
@@ -136,22 +118,10 @@ base::Status infer_depthwise_codes(const InferContext&, const Attributes& attrib
 
 base::Status run_depthwise_codes(Context& context, const Attributes& attributes, const Inputs& inputs,
                                  const TensorView& output) {
-  MM_ASSIGN_OR_RETURN(const kernels::CodesConvArgs args, codes_convolution_arguments(attributes, inputs));
-  const kernels::ConvArgs& w = args.window;
-  const int64_t x_step = static_cast<int64_t>(w.height) * w.width * w.channels_in;
-  const int64_t y_step = static_cast<int64_t>(w.out_height) * w.out_width * w.channels_out;
-  const size_t rows = static_cast<size_t>(output.shape.elements() / y_step) * static_cast<size_t>(w.out_height);
-  const int64_t work = output.shape.elements() * w.kernel_h * w.kernel_w / 4;
-  parallel_if(context, work, rows, 1, [&](size_t begin, size_t end, int) {
-    each_picture(begin, end, w.out_height, [&](int64_t picture, int row_begin, int row_end) {
-      kernels::CodesConvArgs part = args;
-      part.x += picture * x_step;
-      part.y = output.as<int8_t>() + picture * y_step;
-      part.window.row_begin = row_begin;
-      part.window.row_end = row_end;
-      context.kernels.conv2d_depthwise_codes(part);
-    });
-  });
+  MM_ASSIGN_OR_RETURN(kernels::CodesConvArgs args, codes_convolution_arguments(attributes, inputs));
+  args.y = output.as<int8_t>();
+  const int64_t work = output.shape.elements() * args.window.kernel_h * args.window.kernel_w / 4;
+  run_windows(context, args, inputs[0]->shape, work, context.kernels.conv2d_depthwise_codes);
   return {};
 }
 

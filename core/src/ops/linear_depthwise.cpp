@@ -33,7 +33,6 @@ struct Kind<float> {
   static base::Result<Window> window(const Attributes& attributes, const Inputs& inputs) {
     return convolution_arguments("conv2d_depthwise", true, attributes, inputs);
   }
-  static kernels::ConvArgs& geometry(Window& window) { return window; }
   static void run(const kernels::KernelTable& kernels, const Window& window) { kernels.conv2d_depthwise_f32(window); }
 };
 
@@ -45,7 +44,6 @@ struct Kind<int8_t> {
   static base::Result<Window> window(const Attributes& attributes, const Inputs& inputs) {
     return codes_convolution_arguments(attributes, inputs);
   }
-  static kernels::ConvArgs& geometry(Window& window) { return window.window; }
   static void run(const kernels::KernelTable& kernels, const Window& window) { kernels.conv2d_depthwise_codes(window); }
 };
 
@@ -132,7 +130,7 @@ template <class T>
 base::Result<Bands<T>> bands_of(const Fused<T>& s, const Inputs& inputs, const typename Kind<T>::Window& window) {
   Bands<T> bands = {};
   bands.window = window;
-  bands.geometry = Kind<T>::geometry(bands.window);
+  bands.geometry = geometry_of(bands.window);
   MM_ASSIGN_OR_RETURN(const Pictures x, pictures_of(s.between, "linear_depthwise"));
   bands.pictures = x.count;
   const int activation = s.linear.count > 4 ? s.linear.integer(4) : static_cast<int>(kernels::Activation::none);
@@ -152,7 +150,7 @@ base::Status infer(const InferContext& context, const Attributes& attributes, co
   MM_RETURN_IF_ERROR(take_apart(context, attributes, inputs, s));
   MM_RETURN_IF_ERROR(Kind<T>::depthwise().infer(context, s.depthwise, s.depthwise_inputs, out));
   MM_ASSIGN_OR_RETURN(typename Kind<T>::Window window, Kind<T>::window(s.depthwise, s.depthwise_inputs));
-  if (!is_banded(s, Kind<T>::geometry(window), context.threads)) {
+  if (!is_banded(s, geometry_of(window), context.threads)) {
     out.scratch_bytes = s.between_bytes() + s.linear_needs.scratch_bytes;
     return {};
   }
@@ -185,7 +183,7 @@ void run_bands(const kernels::KernelTable& kernels, const Bands<T>& s, const Ban
     typename Kind<T>::Window part = s.window;
     part.x = scratch.between;
     part.y = y + row * y_row;
-    kernels::ConvArgs& geometry = Kind<T>::geometry(part);
+    kernels::ConvArgs& geometry = geometry_of(part);
     geometry.height = last - first;
     geometry.pad_top = first - top;
     geometry.out_height = geometry.row_end = stop - row;
@@ -199,7 +197,7 @@ base::Status run(Context& context, const Attributes& attributes, const Inputs& i
   Fused<T> s;
   MM_RETURN_IF_ERROR(take_apart({context.states, context.pool.threads()}, attributes, inputs, s));
   MM_ASSIGN_OR_RETURN(typename Kind<T>::Window window, Kind<T>::window(s.depthwise, s.depthwise_inputs));
-  const kernels::ConvArgs& w = Kind<T>::geometry(window);
+  const kernels::ConvArgs& w = geometry_of(window);
   if (!is_banded(s, w, context.pool.threads())) {
     s.between.data = context.scratch;
     Context rest = {context.kernels, context.pool, context.states, context.scratch + s.between_bytes()};
